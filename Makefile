@@ -1,0 +1,71 @@
+# cirrusbench: `make demo` does the main job, `make test` passes the tests, `make` lists the rest.
+
+# Every tool version is here and nowhere else; `go run` fetches a tool through the module proxy.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOTESTSUM     := gotest.tools/gotestsum@v1.13.0
+BENCHSTAT     := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+
+GO      ?= go
+BIN     := bin/cirrusbench
+OUT     ?= out
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# The race detector needs a C compiler. Without one the tests still run, and say what they lack.
+RACE := $(shell cc=$$($(GO) env CC); command -v $${cc%% *} >/dev/null 2>&1 && echo -race)
+
+FUZZTIME ?= 20s
+FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check integration dist clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the binary, in bin/
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cirrusbench
+
+demo: build ## the main job in about 15 s: bundled server, bundled captures, replay, D2–D5, forecast
+	@OUT=$(OUT) BIN=$(BIN) sh tools/demo.sh
+
+test: ## all tests, race detector and shuffle on
+	@[ -n "$(RACE)" ] || echo "note: no C compiler found, so the tests run without the race detector" >&2
+	@$(GO) run $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary skipped -- $(RACE) -shuffle=on ./...
+
+cover: ## test coverage by function
+	@$(GO) test -coverprofile=cover.out -coverpkg=./internal/...,./cmd/... ./... >/dev/null && $(GO) tool cover -func=cover.out | tail -n 1
+
+fuzz: ## every fuzz target for FUZZTIME (20s)
+	@for dir in $(FUZZ); do for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | sed 's/^func //'); do \
+		echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; done; done
+
+bench: ## benchmarks; each prints a ratio to a named peer or limit
+	@$(GO) test -run '^$$' -bench . -benchmem ./internal/... | grep -vE '^(PASS|ok|\?)'
+
+lint: ## golangci-lint
+	@$(GO) run $(GOLANGCI_LINT) run ./...
+
+fmt: ## format all Go code
+	@$(GO) run $(GOLANGCI_LINT) fmt ./...
+
+fmt-check:
+	@$(GO) run $(GOLANGCI_LINT) fmt --diff ./...
+
+tidy-check:
+	@$(GO) mod tidy -diff
+
+gen: ## rewrite generated files and golden files
+	@$(GO) test ./cmd/cirrusbench ./internal/... -run 'Test' -update
+
+check: fmt-check tidy-check lint test ## what CI runs: format, lint, floor plan, tests
+
+integration: build ## tests against real peers, which it installs and starts by itself
+	@BIN=$(BIN) bash tools/integration.sh
+
+dist: ## release archives with checksums, in dist/
+	@sh tools/dist.sh "$(VERSION)" '$(LDFLAGS)'
+
+clean:
+	@rm -rf bin dist $(OUT) cover.out

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Tests against real peers. Installs what it needs (Debian's prometheus, never started as a service), runs everything on
+# loopback and cleans up behind itself.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v prometheus >/dev/null; then
+	if ! command -v apt-get >/dev/null; then
+		echo "integration: no prometheus on the PATH and no apt-get to install it: install Prometheus by hand" >&2
+		exit 1
+	fi
+	echo "integration: installing Debian's prometheus"
+	export DEBIAN_FRONTEND=noninteractive
+	# The package would start a server of its own; it must not.
+	policy=/usr/sbin/policy-rc.d
+	made=
+	if [ ! -e $policy ]; then
+		printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made=1
+	fi
+	apt-get update -qq >/dev/null
+	apt-get install -y -qq --no-install-recommends prometheus >/dev/null
+	[ -z "$made" ] || rm -f $policy
+fi
+
+BIN=$(cd "$(dirname "${BIN:-bin/cirrusbench}")" && pwd)/cirrusbench
+export CIRRUSBENCH_BINARY=$BIN
+go test -tags integration -count=1 -run '^TestIntegration' -v ./cmd/cirrusbench
