@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// LocationError says why a location cannot be opened.
+type LocationError struct {
+	Location string
+	Problem  string
+	Hint     string // what to type instead
+	Err      error  // the cause, or nil
+}
+
+// Error names the location and the problem, without the hint.
+func (e *LocationError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("opening location %q: %s: %v", clip(e.Location), e.Problem, e.Err)
+	}
+	return fmt.Sprintf("opening location %q: %s", clip(e.Location), e.Problem)
+}
+
+// Unwrap returns the cause.
+func (e *LocationError) Unwrap() error { return e.Err }
+
+// scheme matches what stands before the path of a URL; a path with a slash before
+// its first colon is not one.
+var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*):`)
+
+// Open returns the store at location: "./dir", "/abs/dir", "file:///abs/dir", "mem:"
+// (a new and empty one in each call) or "null:". "s3://bucket/prefix" is not
+// supported yet. Every error is a [*LocationError]. A directory need not exist; see
+// [NewDir].
+func Open(ctx context.Context, location string) (Store, error) {
+	const forms = "give a directory (./data), file:///abs/dir, mem: or null:"
+	fail := func(problem, hint string, cause error) (Store, error) {
+		return nil, &LocationError{Location: location, Problem: problem, Hint: hint, Err: cause}
+	}
+	if err := ctx.Err(); err != nil {
+		return fail("interrupted", "try again", err)
+	}
+	path := location
+	if m := scheme.FindStringSubmatch(location); m != nil {
+		rest := location[len(m[0]):]
+		switch s := strings.ToLower(m[1]); {
+		case s == "mem" && rest == "":
+			return NewMemory(), nil
+		case s == "null" && rest == "":
+			return Null{}, nil
+		case s == "mem" || s == "null":
+			return fail("nothing may follow "+s+":", "write "+s+":", nil)
+		case s == "file":
+			u, err := url.Parse(location)
+			if err != nil {
+				return fail("not a URL", "write file:///abs/dir", err)
+			}
+			if u.Host != "" || !strings.HasPrefix(u.Path, "/") || u.RawQuery != "" || u.Fragment != "" {
+				return fail("not an absolute path on this machine", "write file:///abs/dir with three slashes, or ./dir", nil)
+			}
+			path = u.Path
+		case s == "s3":
+			return fail("s3:// is not supported yet", "store to a directory and copy it: ./data", nil)
+		case len(s) == 1:
+			return fail("drive letters are not supported", "write the path with a leading ./ or from the root: ./data", nil)
+		default:
+			return fail("unknown scheme "+s+":", forms+"; a directory with a colon in its name is written ./"+clip(location), nil)
+		}
+	}
+	switch {
+	case path == "":
+		return fail("it is empty", forms, nil)
+	case strings.ContainsRune(path, 0):
+		return fail("it contains a NUL byte", forms, nil)
+	}
+	d, err := NewDir(path)
+	if err != nil {
+		return fail("not a usable directory", "give a directory that you may read and write, or one that does not exist yet", err)
+	}
+	return d, nil
+}
