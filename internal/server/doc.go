@@ -1,0 +1,38 @@
+// Package server is the reference receiver of Prometheus remote write, 1.0 and
+// 2.0. It checks a request, names it after its content and hands it to a [Sink];
+// the sender gets its 204 once the sink has it.
+//
+// [Core] knows no transport. [Core.Ingest] takes a request apart from where it came
+// from, and [Core.Handler] is its HTTP face:
+//
+//	POST /api/v1/write   the request; org from X-Scope-OrgID, cluster from ?cluster_name=
+//	GET  /healthz        200 while the process lives
+//	GET  /readyz         200 while it wants traffic, else 503
+//
+// # What a sender is told
+//
+// Senders repeat a request for ever on 5xx and drop it on 4xx, 429 included
+// (Prometheus by default). So the status says one thing: may the same request
+// succeed later?
+//
+//	204  stored, or stored before: the counts are the full ones either way
+//	400  does not decode, or is not a valid request; bad org or cluster name
+//	401  (or what Config.Authenticate says) not allowed
+//	404  405  unknown path or method
+//	413  the body is over the limit
+//	415  content type or encoding unknown, so that the sender may change to another
+//	500  a bug; the panic is logged
+//	503  not stored, with Retry-After: the sink failed, memory is short, the
+//	     body did not arrive; never 429
+//
+// They are checked in this order: path, method, authentication, content type,
+// content encoding, names, size, memory, snappy, message. Nothing of a refused
+// request is stored. Answers to 2.0 requests carry the Written headers, with zeros
+// when nothing was stored; answers to 1.0 never do. A refusal says why in one line.
+//
+// # Time limits
+//
+// The core sets none but [Config.StoreTimeout]. Whoever makes the http.Server must
+// set ReadHeaderTimeout, ReadTimeout and IdleTimeout: a sender that trickles its
+// body holds memory of the budget until then.
+package server
