@@ -1,0 +1,460 @@
+package stats
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+)
+
+// RunSchema is the value of "schema" in a run file.
+const RunSchema = "cirrusbench/run/v1"
+
+// Run is the content of a run file: what was planned, what happened and how long
+// it took. [Recorder.Fill] sets what was measured, whoever runs the load the rest.
+type Run struct {
+	Schema string `json:"schema"`
+	Tool   Tool   `json:"tool"`
+	// StartedAt and FinishedAt are wall-clock times in UTC, for people only: no
+	// duration is taken from them.
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+	// Labels are the user's own.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Interrupted tells that the run was stopped before its plan was done.
+	Interrupted bool `json:"interrupted"`
+
+	Plan   Plan   `json:"plan"`
+	Corpus Corpus `json:"corpus"`
+	Target Target `json:"target"`
+	Counts Counts `json:"counts"`
+	// Statuses counts answers by HTTP status, such as "204".
+	Statuses map[string]int64 `json:"statuses"`
+	// Errors counts the requests that are not OK, sorted by class.
+	Errors   []ErrorCount `json:"errors"`
+	Achieved Achieved     `json:"achieved"`
+
+	// Latency is of successes, from the intended send; Service the same from the
+	// actual send; ScheduleError how far off the load generator sent.
+	Latency       Latency `json:"latency"`
+	Service       Latency `json:"service"`
+	ScheduleError Latency `json:"schedule_error"`
+	// FailedLatency is of requests that failed or timed out, from the intended
+	// send, and WarmupLatency of the warm-up. Absent when there were none.
+	FailedLatency *Latency `json:"failed_latency,omitempty"`
+	WarmupLatency *Latency `json:"warmup_latency,omitempty"`
+
+	Deltas   *Deltas         `json:"deltas"`
+	Pairs    []RunPair       `json:"pairs"`
+	Timeline []TimelinePoint `json:"timeline"`
+	Client   Client          `json:"client"`
+	// Billed is the summary of invocations, as its own command prints it, when the
+	// target reports what it billed.
+	Billed json.RawMessage `json:"billed,omitempty"`
+	// Histograms makes merging runs exact. The one of Latency is the sum over Pairs.
+	Histograms *Histograms `json:"histograms,omitempty"`
+}
+
+// Tool names the build that wrote a file.
+type Tool struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+}
+
+// Plan is what the run was to do.
+type Plan struct {
+	// Loop is "open" (requests are due at times) or "closed" (a request is due when
+	// the one before is done).
+	Loop string `json:"loop"`
+	// Arrival is "constant" or "poisson"; Timing how due times came about.
+	Arrival     string  `json:"arrival"`
+	Timing      string  `json:"timing"`
+	RatePerS    float64 `json:"rate_per_s"`
+	Concurrency int     `json:"concurrency"`
+	MaxInFlight int     `json:"max_in_flight"`
+	// Planned is the number of requests without the Warmup ones before them.
+	Planned int64  `json:"planned"`
+	Warmup  int64  `json:"warmup"`
+	Seed    uint64 `json:"seed"`
+	// SHA256 is the hash of the plan in hex: equal hashes, equal plans.
+	SHA256 string `json:"sha256"`
+}
+
+// Corpus is the recorded traffic that was replayed.
+type Corpus struct {
+	Location string `json:"location"`
+	Objects  int64  `json:"objects"`
+	Bytes    int64  `json:"bytes"`
+	Samples  int64  `json:"samples"`
+	SHA256   string `json:"sha256"`
+}
+
+// Target is where requests went. Kind is "http", "lambda" or "embedded"; URL
+// carries no credentials.
+type Target struct {
+	URL  string `json:"url"`
+	Kind string `json:"kind"`
+}
+
+// Counts counts the requests of a run, the warm-up apart. In every run
+// Planned = Sent + NotSent and Sent = OK + Failed + TimedOut.
+type Counts struct {
+	Planned  int64 `json:"planned"`
+	Sent     int64 `json:"sent"`
+	NotSent  int64 `json:"not_sent"`
+	OK       int64 `json:"ok"`
+	Failed   int64 `json:"failed"`
+	TimedOut int64 `json:"timed_out"`
+	// Retried is the number of times a request was sent again.
+	Retried        int64 `json:"retried"`
+	SamplesSent    int64 `json:"samples_sent"`
+	SamplesWritten int64 `json:"samples_written"`
+	BytesSent      int64 `json:"bytes_sent"`
+	// Warmup is the number of requests of the warm-up, part of no other count.
+	Warmup int64 `json:"warmup"`
+	// LatencyOverflow counts times above 24 h, LatencyNegative impossible ones.
+	LatencyOverflow int64 `json:"latency_overflow"`
+	LatencyNegative int64 `json:"latency_negative"`
+}
+
+func (c *Counts) add(o *Counts) {
+	c.Planned += o.Planned
+	c.Sent += o.Sent
+	c.NotSent += o.NotSent
+	c.OK += o.OK
+	c.Failed += o.Failed
+	c.TimedOut += o.TimedOut
+	c.Retried += o.Retried
+	c.SamplesSent += o.SamplesSent
+	c.SamplesWritten += o.SamplesWritten
+	c.BytesSent += o.BytesSent
+	c.Warmup += o.Warmup
+	c.LatencyOverflow += o.LatencyOverflow
+	c.LatencyNegative += o.LatencyNegative
+}
+
+// ErrorCount is a class of errors with the earliest error of that class.
+type ErrorCount struct {
+	Class   string `json:"class"`
+	Count   int64  `json:"count"`
+	Example string `json:"example"`
+}
+
+// Achieved is what the run got done between the first intended send and the last
+// answer: requests sent and samples written by the receiver, each per second.
+type Achieved struct {
+	RatePerS    float64 `json:"rate_per_s"`
+	SamplesPerS float64 `json:"samples_per_s"`
+	DurationMS  float64 `json:"duration_ms"`
+}
+
+// RunPair is one pair of source and destination, successes only.
+type RunPair struct {
+	Source      string   `json:"source"`
+	Destination string   `json:"destination"`
+	Count       int64    `json:"count"`
+	Latency     Latency  `json:"latency"`
+	Deltas      DeltaSet `json:"deltas"`
+	EncodedHistogram
+}
+
+// Key returns the names of the pair.
+func (p *RunPair) Key() PairKey { return PairKey{p.Source, p.Destination} }
+
+func newRunPair(key PairKey, h *Histogram) (RunPair, error) {
+	encoded, err := encodeHistogram(h)
+	if err != nil {
+		return RunPair{}, fmt.Errorf("pair %q to %q: %w", key.Source, key.Destination, err)
+	}
+	return RunPair{key.Source, key.Destination, h.Count(), h.Latency(), h.Deltas(), encoded}, nil
+}
+
+// Decode returns the histogram of the pair. It is an error when it does not fit the
+// count of the pair.
+func (p *RunPair) Decode() (*Histogram, error) {
+	h, err := p.EncodedHistogram.Decode()
+	if err == nil && h.Count() != p.Count {
+		err = fmt.Errorf("the histogram holds %d latencies and not %d", h.Count(), p.Count)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pair %q to %q: %w", p.Source, p.Destination, err)
+	}
+	return h, nil
+}
+
+// EncodedHistogram is a histogram in a file.
+type EncodedHistogram struct {
+	// Histogram is HDR V2, compressed, in base64; see [Histogram.Encode].
+	Histogram string `json:"histogram"`
+	// Moments is what that encoding lacks.
+	Moments Moments `json:"moments"`
+}
+
+// Decode returns the histogram; see [RestoreHistogram].
+func (e *EncodedHistogram) Decode() (*Histogram, error) {
+	return RestoreHistogram(e.Histogram, e.Moments)
+}
+
+func encodeHistogram(h *Histogram) (EncodedHistogram, error) {
+	s, err := h.Encode()
+	return EncodedHistogram{s, h.Moments()}, err
+}
+
+// Histograms holds the histograms behind the latencies of the same name. Those
+// with nothing in them are absent.
+type Histograms struct {
+	Service       *EncodedHistogram `json:"service,omitempty"`
+	ScheduleError *EncodedHistogram `json:"schedule_error,omitempty"`
+	FailedLatency *EncodedHistogram `json:"failed_latency,omitempty"`
+	WarmupLatency *EncodedHistogram `json:"warmup_latency,omitempty"`
+}
+
+// TimelinePoint is one second of the run without the warm-up, TS seconds after its
+// start. Sent counts by the second of the send; OK, Failed (timeouts included) and
+// the latencies of successes by the second of the answer. InFlight is at the end of
+// the second.
+type TimelinePoint struct {
+	TS       int64   `json:"t_s"`
+	Sent     int64   `json:"sent"`
+	OK       int64   `json:"ok"`
+	Failed   int64   `json:"failed"`
+	InFlight int64   `json:"in_flight"`
+	P50MS    float64 `json:"p50_ms"`
+	P99MS    float64 `json:"p99_ms"`
+	MaxMS    float64 `json:"max_ms"`
+}
+
+// Client is how the load generator itself fared.
+type Client struct {
+	// CPURatio is the share of the CPU it was allowed that it used.
+	CPURatio           float64 `json:"cpu_ratio"`
+	GCPauseMaxMS       float64 `json:"gc_pause_max_ms"`
+	ScheduleErrorP99MS float64 `json:"schedule_error_p99_ms"`
+	// Verdict is "valid", or "invalid" when the load generator was the limit, for
+	// Reasons.
+	Verdict string   `json:"verdict"`
+	Reasons []string `json:"reasons"`
+}
+
+// Check returns an error that names the first identity between the numbers of the
+// run that does not hold: a request was lost or counted twice.
+func (r *Run) Check() error {
+	c := &r.Counts
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"planned", c.Planned},
+		{"sent", c.Sent},
+		{"not_sent", c.NotSent},
+		{"ok", c.OK},
+		{"failed", c.Failed},
+		{"timed_out", c.TimedOut},
+		{"retried", c.Retried},
+		{"samples_sent", c.SamplesSent},
+		{"samples_written", c.SamplesWritten},
+		{"bytes_sent", c.BytesSent},
+		{"warmup", c.Warmup},
+		{"latency_overflow", c.LatencyOverflow},
+		{"latency_negative", c.LatencyNegative},
+	} {
+		if n.value < 0 || n.value > maxDecodedCount {
+			return fmt.Errorf("checking the run: %s is %d, which is no count", n.name, n.value)
+		}
+	}
+	if c.LatencyNegative > 0 {
+		return fmt.Errorf("checking the run: %d latencies are negative, which one clock cannot measure", c.LatencyNegative)
+	}
+	if y := r.StartedAt.Year(); y < 1 || y > 9999 {
+		return fmt.Errorf("checking the run: started_at is in the year %d", y)
+	}
+	if r.FinishedAt.Before(r.StartedAt) && !r.FinishedAt.IsZero() || r.FinishedAt.Year() > 9999 {
+		return errors.New("checking the run: finished_at is no time after started_at")
+	}
+	identities := []identity{
+		{"planned = sent + not_sent", c.Planned, sum(c.Sent, c.NotSent)},
+		{"sent = ok + failed + timed_out", c.Sent, sum(c.OK, c.Failed, c.TimedOut)},
+		{"latency.count = ok", r.Latency.Count, c.OK},
+		{"service.count = ok", r.Service.Count, c.OK},
+		{"failed_latency.count = failed + timed_out", r.FailedLatency.count(), sum(c.Failed, c.TimedOut)},
+		{"warmup_latency.count = warmup", r.WarmupLatency.count(), c.Warmup},
+	}
+	pairs := make([]int64, len(r.Pairs))
+	for i := range r.Pairs {
+		pairs[i] = r.Pairs[i].Count
+	}
+	identities = append(identities, identity{"sum of pairs.count = ok", sum(pairs...), c.OK})
+	errs := make([]int64, len(r.Errors))
+	for i := range r.Errors {
+		errs[i] = r.Errors[i].Count
+	}
+	identities = append(identities, identity{"sum of errors.count = failed + timed_out", sum(errs...), sum(c.Failed, c.TimedOut)})
+	if r.Deltas != nil {
+		identities = append(identities, identity{"deltas.used = ok", r.Deltas.Used, c.OK})
+	}
+	if len(r.Timeline) > 0 {
+		sent, ok, failed := make([]int64, len(r.Timeline)), make([]int64, len(r.Timeline)), make([]int64, len(r.Timeline))
+		for i, p := range r.Timeline {
+			sent[i], ok[i], failed[i] = p.Sent, p.OK, p.Failed
+		}
+		identities = append(identities,
+			identity{"sum of timeline.sent = sent", sum(sent...), c.Sent},
+			identity{"sum of timeline.ok = ok", sum(ok...), c.OK},
+			identity{"sum of timeline.failed = failed + timed_out", sum(failed...), sum(c.Failed, c.TimedOut)},
+		)
+	}
+	for _, i := range identities {
+		if i.left != i.right {
+			return fmt.Errorf("checking the run: %s does not hold: %d is not %d", i.name, i.left, i.right)
+		}
+	}
+	return nil
+}
+
+type identity struct {
+	name        string
+	left, right int64
+}
+
+// sum adds counts; a negative one or a total that leaves int64 makes -1, which
+// equals no count.
+func sum(counts ...int64) int64 {
+	var total int64
+	for _, n := range counts {
+		if n < 0 || n > math.MaxInt64-total {
+			return -1
+		}
+		total += n
+	}
+	return total
+}
+
+func (l *Latency) count() int64 {
+	if l == nil {
+		return 0
+	}
+	return l.Count
+}
+
+// maxRunBytes bounds what ReadRun takes into memory.
+const maxRunBytes = 256 << 20
+
+// ReadRun reads a run file and checks it with [Run.Check]. name stands for the
+// file in errors. What is not a run file, is above 256 MiB, or contradicts itself
+// is an [*InputError].
+func ReadRun(rd io.Reader, name string) (*Run, error) {
+	return readRun(rd, name, maxRunBytes)
+}
+
+func readRun(rd io.Reader, name string, limit int64) (*Run, error) {
+	data, err := io.ReadAll(io.LimitReader(rd, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, &InputError{Name: name, Msg: fmt.Sprintf("the file is larger than %d bytes", limit), Hint: "a run file is never that large: check the name"}
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, &InputError{Name: name, Msg: "the file is empty", Hint: runHint}
+	}
+	var head struct {
+		Schema string `json:"schema"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, jsonError(err, name, data)
+	}
+	switch head.Schema {
+	case RunSchema:
+	case "":
+		return nil, &InputError{Name: name, Msg: "the file has no schema", Hint: runHint}
+	default:
+		return nil, &InputError{Name: name, Msg: fmt.Sprintf("the schema is %q and not %q", head.Schema, RunSchema), Hint: runHint}
+	}
+	run := new(Run)
+	if err := json.Unmarshal(data, run); err != nil {
+		return nil, jsonError(err, name, data)
+	}
+	run.normalize()
+	if err := run.Check(); err != nil {
+		return nil, &InputError{Name: name, Msg: "the file contradicts itself", Err: err, Hint: "do not edit run files; run the measurement again"}
+	}
+	return run, nil
+}
+
+const runHint = "give a file that cirrusbench replay --out wrote"
+
+func jsonError(err error, name string, data []byte) error {
+	e := &InputError{Name: name, Msg: "the file is not a run file", Err: err, Hint: runHint}
+	var offset int64
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		offset = syntax.Offset
+	} else if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		offset = kind.Offset
+	}
+	if offset > 0 && offset <= int64(len(data)) {
+		e.Line = 1 + bytes.Count(data[:offset-1], []byte("\n"))
+	}
+	return e
+}
+
+// normalize makes equal runs equal: lists that are empty are not nil and times are
+// UTC.
+func (r *Run) normalize() {
+	r.StartedAt, r.FinishedAt = r.StartedAt.UTC(), r.FinishedAt.UTC()
+	if r.Statuses == nil {
+		r.Statuses = map[string]int64{}
+	}
+	if r.Errors == nil {
+		r.Errors = []ErrorCount{}
+	}
+	if r.Pairs == nil {
+		r.Pairs = []RunPair{}
+	}
+	if r.Timeline == nil {
+		r.Timeline = []TimelinePoint{}
+	}
+	if r.Client.Reasons == nil {
+		r.Client.Reasons = []string{}
+	}
+	if bytes.Equal(bytes.TrimSpace(r.Billed), []byte("null")) {
+		r.Billed = nil
+	}
+	if r.Deltas == nil {
+		r.Deltas = DeltasFromHistograms(nil)
+	}
+	if r.Deltas.Pairs == nil {
+		d := *r.Deltas
+		d.Pairs = []PairDeltas{}
+		r.Deltas = &d
+	}
+}
+
+// WriteJSON writes the run file: indented, in a fixed order, with a newline at the
+// end. The schema is always set. It does not call [Run.Check]: a run that lost count
+// is better looked at than lost.
+func (r *Run) WriteJSON(w io.Writer) error {
+	file := *r
+	file.Schema = RunSchema
+	file.normalize()
+	if err := writeJSON(w, &file); err != nil {
+		return fmt.Errorf("writing the run: %w", err)
+	}
+	return nil
+}
+
+// writeJSON writes v in one piece, so that a value that cannot be encoded leaves
+// nothing half written.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
