@@ -1,0 +1,229 @@
+package cost
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+)
+
+// Usage is what a set of Lambda's records says was billed. Its zero value is
+// empty and ready for Add. It keeps counts of distinct durations, so its memory
+// does not grow with the number of equal records; only the times of records,
+// where they have any, are kept one by one.
+type Usage struct {
+	cells     map[cell]int64
+	wall      float64 // ms, over invocations with a duration
+	walls     int64
+	coldWall  float64 // ms, over cold invocations with a duration
+	coldWalls int64
+	spans     []span
+	untimed   int64
+	summary   lambdalog.Summariser
+}
+
+// cell is a distinct billed invocation.
+type cell struct {
+	memory lambdalog.MB
+	cold   bool
+	billed time.Duration
+}
+
+// span is the time an invocation occupied its environment.
+type span struct{ start, end int64 }
+
+// UsageOf reads all records. The error is the one that ended reading; bad lines
+// and notices are warnings of the result.
+func UsageOf(records iter.Seq2[lambdalog.Invocation, error]) (*Usage, error) {
+	u := new(Usage)
+	if err := u.Read(records); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// Read adds all records of one more input.
+func (u *Usage) Read(records iter.Seq2[lambdalog.Invocation, error]) error {
+	for v, err := range records {
+		if err != nil {
+			if err := u.summary.Note(err); err != nil {
+				return fmt.Errorf("reading records: %w", err)
+			}
+			continue
+		}
+		u.Add(v)
+	}
+	return nil
+}
+
+// Add takes one record. Records without a billed time count in Summary but not
+// in the usage.
+func (u *Usage) Add(v lambdalog.Invocation) {
+	u.summary.Add(v)
+	if !v.Billable {
+		return
+	}
+	if u.cells == nil {
+		u.cells = make(map[cell]int64)
+	}
+	u.cells[cell{v.Memory, v.Cold, v.Billed.Value}]++
+	wall, ok := v.Wall()
+	if !ok {
+		// Without a duration the billed time is the best that is known of how long it ran.
+		wall = v.Billed.Value
+	}
+	ms := float64(wall) / float64(time.Millisecond)
+	u.wall += ms
+	u.walls++
+	if v.Cold {
+		u.coldWall += ms
+		u.coldWalls++
+	}
+	if v.Time.IsZero() {
+		u.untimed++
+		return
+	}
+	end := v.Time.UnixNano()
+	u.spans = append(u.spans, span{end - int64(wall), end})
+}
+
+// Summary returns the summary of the records read so far.
+func (u *Usage) Summary() lambdalog.Summary { return u.summary.Summary() }
+
+// Invocations returns the number of billed invocations.
+func (u *Usage) Invocations() int64 {
+	n := int64(0)
+	for _, k := range u.cells {
+		n += k
+	}
+	return n
+}
+
+// Cold returns the number of billed invocations that were cold.
+func (u *Usage) Cold() int64 {
+	n := int64(0)
+	for c, k := range u.cells {
+		if c.cold {
+			n += k
+		}
+	}
+	return n
+}
+
+// BilledMS returns the exact sum of billed milliseconds.
+func (u *Usage) BilledMS() Decimal {
+	sum := Int(0)
+	for c, k := range u.cells {
+		sum = sum.Add(durationMS(c.billed).Mul(Int(k)))
+	}
+	return sum
+}
+
+// GBSeconds returns the exact sum of billed time times memory. memory replaces
+// what the records state unless it is 0. It is an error when neither is known.
+func (u *Usage) GBSeconds(memory lambdalog.MB) (Decimal, error) {
+	sum := Int(0)
+	for c, k := range u.cells {
+		mb := memory
+		if mb == 0 {
+			mb = c.memory
+		}
+		if mb == 0 {
+			return Decimal{}, userError("the records do not state the memory size", "state it with --memory, for instance --memory 128")
+		}
+		sum = sum.Add(GBSeconds(durationMS(c.billed), mb).Mul(Int(k)))
+	}
+	return sum, nil
+}
+
+// Memory returns the memory sizes that the records state, smallest first; 0
+// stands for records that state none.
+func (u *Usage) Memory() []lambdalog.MB {
+	var sizes []lambdalog.MB
+	for c := range u.cells {
+		if !slices.Contains(sizes, c.memory) {
+			sizes = append(sizes, c.memory)
+		}
+	}
+	slices.Sort(sizes)
+	return sizes
+}
+
+// MeanWallMS returns the mean time in milliseconds that an invocation occupied
+// its environment, initialisation included; 0 when there are none.
+func (u *Usage) MeanWallMS() float64 {
+	if u.walls == 0 {
+		return 0
+	}
+	return u.wall / float64(u.walls)
+}
+
+// ColdWallMS returns the same mean over cold invocations only; false when there are none.
+func (u *Usage) ColdWallMS() (float64, bool) {
+	if u.coldWalls == 0 {
+		return 0, false
+	}
+	return u.coldWall / float64(u.coldWalls), true
+}
+
+// PeakConcurrency returns the most invocations that ran at one moment, rebuilt
+// from the records' times: a record is written at the END of its invocation, so
+// it ran in [time − duration − init, time]. It is false when a record has no
+// time, because the count would be too low.
+func (u *Usage) PeakConcurrency() (int, bool) {
+	if u.untimed > 0 || len(u.spans) == 0 {
+		return 0, false
+	}
+	starts, ends := make([]int64, len(u.spans)), make([]int64, len(u.spans))
+	for i, s := range u.spans {
+		starts[i], ends[i] = s.start, s.end
+	}
+	slices.Sort(starts)
+	slices.Sort(ends)
+	peak, j := 0, 0
+	for i, at := range starts {
+		for ends[j] <= at && j < i {
+			j++ // an invocation that ends at this moment frees its environment
+		}
+		peak = max(peak, i-j+1)
+	}
+	return peak, true
+}
+
+// samples returns the billed milliseconds of warm and cold invocations, sorted.
+func (u *Usage) samples() (warm, cold []float64) {
+	for c, k := range u.cells {
+		ms := float64(c.billed) / float64(time.Millisecond)
+		for range k {
+			if c.cold {
+				cold = append(cold, ms)
+			} else {
+				warm = append(warm, ms)
+			}
+		}
+	}
+	slices.SortFunc(warm, cmp.Compare)
+	slices.SortFunc(cold, cmp.Compare)
+	return warm, cold
+}
+
+// Interval returns the 95 % interval of the mean billed time in milliseconds.
+// The same seed gives the same interval.
+func (u *Usage) Interval(seed uint64) Interval {
+	warm, cold := u.samples()
+	//nolint:gosec // statistics, not secrets
+	return MeanInterval(warm, cold, rand.New(rand.NewPCG(seed, 0x63697272757362)))
+}
+
+// GBSeconds returns milliseconds times memory as Lambda bills them: seconds
+// times MB/1024.
+func GBSeconds(ms Decimal, memory lambdalog.MB) Decimal {
+	return ms.Mul(Int(int64(memory))).Quo(Int(1024 * 1000))
+}
+
+// durationMS returns d in milliseconds, exactly.
+func durationMS(d time.Duration) Decimal { return Frac(int64(d), 6) }
