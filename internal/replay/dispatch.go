@@ -1,0 +1,132 @@
+package replay
+
+import (
+	"sync"
+	"time"
+)
+
+// job is one plan entry on its way to a worker.
+type job struct {
+	n        int
+	warmup   bool
+	due      time.Duration // since the start of the run; closed loop: set when a worker starts it
+	slotFree bool          // when it was due, a worker was idle and its source had nothing in flight
+	source   int
+	req      Outgoing
+	budget   int64 // bytes of the look-ahead budget that it gives back when done
+}
+
+// dispatcher hands jobs to workers: at most one job a source in flight when order is kept, jobs of a
+// source in the order they were submitted, longest-waiting source first.
+type dispatcher struct {
+	mu      sync.Mutex
+	idle    []chan *job // guarded by mu: waiting workers, the last to go idle first (its connection is warm)
+	queues  [][]*job    // guarded by mu: by source, the jobs behind the one in flight
+	busy    []bool      // guarded by mu: by source, one is in flight or ready
+	ready   []*job      // guarded by mu: may start, no worker was idle
+	pending int         // guarded by mu: submitted and not yet with a worker
+	room    *sync.Cond  // signalled when pending falls
+	order   Order
+	closed  bool // guarded by mu
+}
+
+func newDispatcher(order Order, sources int) *dispatcher {
+	d := &dispatcher{order: order, queues: make([][]*job, sources), busy: make([]bool, sources)}
+	d.room = sync.NewCond(&d.mu)
+	return d
+}
+
+// submit hands j over: to an idle worker if its source's turn is free, else to the queue. After cancel it
+// drops j.
+func (d *dispatcher) submit(j *job) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	if d.order == OrderSource {
+		if d.busy[j.source] {
+			d.queues[j.source] = append(d.queues[j.source], j)
+			d.pending++
+			return
+		}
+		d.busy[j.source] = true
+	}
+	if last := len(d.idle) - 1; last >= 0 {
+		worker := d.idle[last]
+		d.idle = d.idle[:last]
+		j.slotFree = true
+		worker <- j // buffered, and the worker waits: never blocks
+		return
+	}
+	d.ready = append(d.ready, j)
+	d.pending++
+}
+
+// next returns the worker's next job, or nil when the run is over. done is the job it has just finished.
+func (d *dispatcher) next(worker chan *job, done *job) *job {
+	d.mu.Lock()
+	if done != nil && d.order == OrderSource {
+		if q := d.queues[done.source]; len(q) > 0 {
+			d.ready = append(d.ready, q[0])
+			q[0] = nil
+			d.queues[done.source] = q[1:]
+		} else {
+			d.busy[done.source] = false
+		}
+	}
+	if len(d.ready) > 0 {
+		j := d.ready[0]
+		d.ready[0] = nil
+		d.ready = d.ready[1:]
+		d.pending--
+		d.room.Signal()
+		d.mu.Unlock()
+		return j
+	}
+	if d.closed {
+		// Whatever still waits stands behind a job in flight, whose worker will take it.
+		d.mu.Unlock()
+		return nil
+	}
+	d.idle = append(d.idle, worker)
+	d.mu.Unlock()
+	return <-worker
+}
+
+// waitRoom blocks until fewer than limit jobs wait; the closed loop's feeder would otherwise queue the
+// whole plan.
+func (d *dispatcher) waitRoom(limit int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.pending >= limit && !d.closed {
+		d.room.Wait()
+	}
+}
+
+// close ends the run: workers finish what is submitted and then get nil.
+func (d *dispatcher) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.finish()
+}
+
+// cancel ends the run at once: what no worker has yet is dropped.
+func (d *dispatcher) cancel() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ready = nil
+	clear(d.queues)
+	d.pending = 0
+	d.finish()
+}
+
+// finish sends the idle workers home. mu is held.
+func (d *dispatcher) finish() {
+	d.closed = true
+	d.room.Broadcast()
+	for _, w := range d.idle {
+		close(w)
+	}
+	d.idle = nil
+}

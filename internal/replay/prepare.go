@@ -1,0 +1,86 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/golang/snappy"
+
+	"github.com/cirrusbench/cirrusbench/internal/capture"
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
+)
+
+// TimestampMode says what happens to the sample timestamps of captured bodies.
+type TimestampMode string
+
+// The timestamp modes.
+const (
+	// Keep sends the captured bytes as they are. A receiver that stores by content sees duplicates from
+	// the second pass on.
+	Keep TimestampMode = "keep"
+	// Shift moves a whole pass through the corpus by one distance, so that the corpus' newest sample lies
+	// at the pass' first due time: gaps are preserved, nothing is in the future, every pass differs.
+	Shift TimestampMode = "shift"
+	// Now moves every request by itself, so that its newest sample lies at its own due time.
+	Now TimestampMode = "now"
+)
+
+// preparer makes plan entries ready to send, in plan order and ahead of time: un-snappy, patch, re-snappy
+// cost far more than a schedule error may.
+type preparer struct {
+	corpus     *capture.Corpus
+	plan       *Plan
+	mode       TimestampMode
+	maxDecoded int
+	start      time.Time            // wall clock of the run's start
+	since      func() time.Duration // since the start
+	sources    []int                // by object
+	newestMS   int64                // newest sample timestamp of the corpus
+
+	scratch   []byte
+	pass      int // -1 before the first
+	passDelta int64
+}
+
+// prepare returns plan entry n as a job. It reads and decodes, and so may fail; the job's body is its own.
+func (p *preparer) prepare(ctx context.Context, n int) (*job, error) {
+	object, pass := p.plan.Object(n)
+	entry := p.corpus.Entries()[object]
+	raw, err := p.corpus.Body(ctx, object)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", entry.Key, err)
+	}
+	j := &job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: p.sources[object]}
+	j.req = Outgoing{
+		Org: entry.Key.Org, Cluster: entry.Key.Cluster, Version: entry.Key.Version, Body: raw,
+		Samples: entry.Samples, Histograms: entry.Histograms, Exemplars: entry.Exemplars,
+	}
+	if p.mode == Keep || !entry.HasTimestamp {
+		return j, nil
+	}
+	due := j.due
+	if p.plan.Loop == Closed {
+		due = p.since() // nothing is due in a closed loop; it will be sent soon
+	}
+	dueMS := p.start.Add(due).UnixMilli()
+	delta := dueMS - entry.MaxTimestampMS
+	if p.mode == Shift {
+		if next := dueMS - p.newestMS; p.pass < 0 {
+			p.pass, p.passDelta = pass, next
+		} else if pass != p.pass {
+			// At least 1 ms further than the pass before, or a fast run would send a body twice.
+			p.pass, p.passDelta = pass, max(next, p.passDelta+1)
+		}
+		delta = p.passDelta
+	}
+	if p.scratch, err = remotewrite.Decode(p.scratch[:0], raw, p.maxDecoded); err != nil {
+		return nil, fmt.Errorf("decoding %s: %w", entry.Key, err)
+	}
+	if err = remotewrite.Shift(entry.Key.Version, p.scratch, delta); err != nil {
+		return nil, fmt.Errorf("shifting the timestamps of %s: %w", entry.Key, err)
+	}
+	j.req.Body = snappy.Encode(nil, p.scratch)
+	j.budget = int64(len(j.req.Body))
+	return j, nil
+}

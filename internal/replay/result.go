@@ -1,0 +1,51 @@
+package replay
+
+import (
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/cirrusbench/cirrusbench/internal/capture"
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+// Fill writes everything the run knows into the run file: plan, corpus, target, counts, latencies, verdict.
+// It fails when the numbers do not add up, which no run may hide.
+func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
+	run.StartedAt, run.FinishedAt, run.Interrupted = r.StartedAt, r.FinishedAt, r.Interrupted
+	run.Plan = stats.Plan{
+		Loop: string(c.Plan.Loop), Arrival: "constant", Timing: "rate", RatePerS: c.Plan.RatePerS,
+		Concurrency: c.Plan.Concurrency, MaxInFlight: c.MaxInFlight, Planned: int64(r.Planned), Warmup: int64(c.Plan.Warmup),
+		Seed: c.Plan.Seed, SHA256: c.Plan.SHA256(keys(c.Corpus)),
+	}
+	if c.Plan.Loop == Closed {
+		run.Plan.Arrival, run.Plan.Timing, run.Plan.MaxInFlight = "on answer", "none", c.Plan.Concurrency
+	}
+	run.Corpus = stats.Corpus{
+		Location: c.Corpus.Location, Objects: int64(len(c.Corpus.Entries())), Bytes: c.Corpus.Bytes,
+		Samples: c.Corpus.Samples, SHA256: c.Corpus.SHA256(),
+	}
+	run.Target = target
+	run.Counts.Planned, run.Counts.NotSent = int64(r.Planned), int64(r.NotSent)
+	if err := r.Recorder.Fill(run); err != nil {
+		return fmt.Errorf("writing down the run: %w", err)
+	}
+	toDuration := func(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+	run.Client = verdict(r.Client, toDuration(run.Latency.P50MS), toDuration(run.ScheduleError.P99MS), target.Kind == "embedded")
+	if r.NotReady > 0 && r.NotReady*100 > r.Planned {
+		run.Client.Verdict = "invalid"
+		run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf("%d bodies were not prepared when they were due", r.NotReady))
+	}
+	return run.Check()
+}
+
+// keys yields the corpus objects' keys in replay order.
+func keys(c *capture.Corpus) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, e := range c.Entries() {
+			if !yield(e.Key.String()) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package replay
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// spinFor is how long before a due time the feeder stops sleeping and watches the clock instead. The
+// kernel wakes a sleeper 20–80 µs late; spinning longer would only take CPU from the server beside us.
+const spinFor = 80 * time.Microsecond
+
+// tightenTimer asks the kernel not to batch this thread's wake-ups (the default slack is 50 µs).
+// The thread must be locked. Failure only costs precision, which the run reports as schedule error.
+func tightenTimer() {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+}
+
+// nap sleeps about d in the kernel. time.Sleep would go through the network poller, whose timer
+// granularity is 1 ms.
+func nap(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&ts, nil) // woken early by a signal: the caller looks at the clock again
+}
