@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cirrusbench/cirrusbench/internal/report"
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+func newDeltasCommand(e *env) *cobra.Command {
+	var output, out, negative, method string
+	cmd := &cobra.Command{
+		Use:   "deltas FILE",
+		Short: "Compute the tail-latency deltas D2–D5 of a run or of any latency data",
+		Long: `Compute D2–D5 for every pair of source and destination: p99, p99.9, p99.99 and p99.999 minus the
+median, then their median, mean, standard deviation, maximum and minimum over the pairs.
+
+FILE is a run.json that 'cirrusbench replay --out' wrote, a CSV with the columns src, dst and
+latency_ms, or JSON lines with these keys; plain or gzip, - for standard input. Latency data is computed
+exactly unless --method hdr is given; a run holds histograms, so its deltas come with an error bound.
+
+A percentile beyond the largest sample but one is an interpolation of the maximum. It is printed, and
+marked as unsupported: D5 needs 100,001 samples in a pair.
+
+` + exitCodes(exitOK, exitFailed, exitUsage),
+		Example: "  cirrusbench replay --requests 100 --out run.json && cirrusbench deltas run.json\n  cirrusbench deltas latencies.csv -o json",
+		Args:    argsRange(1, 1, "FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			d, err := readDeltas(e, args[0], method, negative)
+			if err != nil {
+				return err
+			}
+			return emit(e, out, func(w io.Writer) error {
+				if output == "json" {
+					return d.WriteJSON(w, tool())
+				}
+				return report.Deltas(w, report.Format(output), d)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&negative, "negative", "keep", "negative latencies (two clocks): keep, clamp to 0, drop")
+	f.StringVar(&method, "method", "", "exact or hdr (default: exact for latency data; a run is always hdr)")
+	f.StringVar(&out, "out", "", "write the result to this file")
+	addOutputFlag(cmd, &output, "table", "json", "markdown")
+	return cmd
+}
+
+// readDeltas tells a run file from latency data by its first bytes.
+func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
+	if !slices.Contains([]string{"keep", "clamp", "drop"}, negative) {
+		return nil, usagef("use --negative keep, clamp or drop", "unknown policy for negative latencies %q", negative)
+	}
+	if method != "" && method != "exact" && method != "hdr" {
+		return nil, usagef("use --method exact or --method hdr", "unknown method %q", method)
+	}
+	in, label, closeInput, err := openInput(e, name)
+	if err != nil {
+		return nil, err
+	}
+	defer closeInput()
+	r := bufio.NewReaderSize(in, 64<<10)
+	head, err := r.Peek(4 << 10) // fewer bytes than that come with an error that the reader will meet again
+	if len(head) == 0 && err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading %s: %w", label, err)
+	}
+	switch first := bytes.TrimLeft(head, "\ufeff \t\r\n"); {
+	case len(first) > 0 && first[0] == '{' && !isJSONLines(first):
+		if method == "exact" {
+			return nil, usagef("leave out --method, or give the latencies as CSV", "a run file holds histograms: its deltas cannot be exact")
+		}
+		run, err := stats.ReadRun(r, label)
+		if err != nil {
+			return nil, err
+		}
+		return run.Deltas, nil
+	default:
+		if method == "" {
+			method = "exact"
+		}
+		c := stats.NewDeltaCollector(stats.DeltaMethod(method), stats.NegativePolicy(negative))
+		read := stats.ReadDeltasCSV
+		if len(first) > 0 && first[0] == '{' {
+			read = stats.ReadDeltasJSONL
+		}
+		if err := read(r, label, c); err != nil {
+			return nil, err
+		}
+		return c.Result()
+	}
+}
+
+// isJSONLines says whether the first line is a whole object with a latency in it.
+func isJSONLines(head []byte) bool {
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	var row map[string]json.RawMessage
+	return json.Unmarshal(line, &row) == nil && row["latency_ms"] != nil
+}
+
+// openInput opens a file, or standard input for "-". label names it in errors.
+func openInput(e *env, name string) (r io.Reader, label string, closeInput func(), err error) {
+	if name == "-" {
+		return e.in, "standard input", func() {}, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, "", nil, withHint(err, "check the name; - reads standard input")
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		_ = f.Close()
+		return nil, "", nil, withHint(fmt.Errorf("%s is a directory", name), "give a file")
+	}
+	return f, name, func() { _ = f.Close() }, nil
+}

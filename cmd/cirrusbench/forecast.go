@@ -1,0 +1,386 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cirrusbench/cirrusbench/fixtures"
+	"github.com/cirrusbench/cirrusbench/internal/cost"
+	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+	"github.com/cirrusbench/cirrusbench/internal/report"
+)
+
+type forecastOptions struct {
+	scenario, method                      string
+	memory, baselineMemory                int
+	arch, baselineArch                    string
+	region, month, start, growth          string
+	months                                int
+	requestsPerHour, clusters, perCluster string
+	concurrency, meanMS, baselineMS       string
+	baseline, monthlyCost                 string
+	freeTier                              bool
+	seed                                  uint64
+	output, out                           string
+	changed                               func(flag string) bool
+	now                                   func() time.Time
+}
+
+func newForecastCommand(e *env) *cobra.Command {
+	o := forecastOptions{now: time.Now}
+	cmd := &cobra.Command{
+		Use:   "forecast [FILE…]",
+		Short: "Turn billed durations into money and concurrency over 24 months",
+		Long: `Forecast what a Lambda function costs and how much of the concurrency quota it takes.
+
+FILE holds Lambda's own records, in any form that 'cirrusbench invocations' reads; --mean-ms states a mean
+billed duration instead. How many requests there are is --requests-per-hour, or --clusters with
+--per-cluster-per-hour, or a measured --concurrency with the duration it was measured at. A second
+architecture to compare with is --baseline FILE or --baseline-ms. --scenario reads all of this from a YAML
+file. With none of them the bundled scenario is priced: the first paper's Python function against its Go
+rewrite, from synthetic records made to its published averages.
+
+Every line has its price, tier, usage type and date, from a price book inside this program. Intervals are 95 %
+and come from resampling the records; what the forecast leaves out is listed.
+
+--method duration-ratio scales a known --monthly-cost by the ratio of two mean durations instead, as the
+first paper did, and says what that leaves out.
+
+` + exitCodes(exitOK, exitFailed, exitUsage),
+		Example: `  cirrusbench forecast
+  cirrusbench forecast --mean-ms 70 --baseline-ms 953 --memory 128 --clusters 100
+  cirrusbench forecast --method duration-ratio --monthly-cost 3633 --baseline-ms 953 --mean-ms 70`,
+		Args: argsRange(0, -1, "FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.changed = cmd.Flags().Changed
+			return runForecast(e, &o, args)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.scenario, "scenario", "", "YAML file with traffic and architectures")
+	f.StringVar(&o.method, "method", "priced", "priced: from the price book; duration-ratio: scale --monthly-cost")
+	f.IntVar(&o.memory, "memory", 0, "memory of the function in MB (default: as the records say)")
+	f.StringVar(&o.arch, "arch", "arm64", "processor: arm64, x86_64")
+	f.IntVar(&o.baselineMemory, "baseline-memory", 0, "memory of the baseline in MB (default: as its records say, else --memory)")
+	f.StringVar(&o.baselineArch, "baseline-arch", "", "processor of the baseline (default: --arch)")
+	f.StringVar(&o.region, "region", "us-east-1", "AWS region of the prices")
+	f.StringVar(&o.requestsPerHour, "requests-per-hour", "", "requests an hour, in the first month")
+	f.StringVar(&o.clusters, "clusters", "", "clusters that send")
+	f.StringVar(&o.perCluster, "per-cluster-per-hour", "1500", "requests a cluster sends an hour")
+	f.StringVar(&o.concurrency, "concurrency", "", "measured mean of concurrent executions, at --baseline-ms or else --mean-ms")
+	f.StringVar(&o.meanMS, "mean-ms", "", "mean billed duration, instead of records")
+	f.StringVar(&o.baselineMS, "baseline-ms", "", "mean billed duration of the baseline")
+	f.StringVar(&o.baseline, "baseline", "", "records of the baseline; with --scenario: the name of its architecture")
+	f.StringVar(&o.monthlyCost, "monthly-cost", "", "duration-ratio: the known bill of a month in dollars")
+	f.IntVar(&o.months, "months", 24, "how many months")
+	f.StringVar(&o.start, "start", "", "first month, as 2026-12 (default: next month)")
+	f.StringVar(&o.month, "month", "calendar", "length of a month: calendar, 30d, 730h")
+	f.StringVar(&o.growth, "growth", "0%", "growth of the traffic a month")
+	f.BoolVar(&o.freeTier, "free-tier", false, "take Lambda's monthly free tier off, once over all functions")
+	f.Uint64Var(&o.seed, "seed", 1, "of the resampling behind the intervals")
+	f.StringVar(&o.out, "out", "", "write the result to this file")
+	addOutputFlag(cmd, &o.output, "table", "json", "markdown")
+	for name, values := range map[string][]string{
+		"method": {"priced", "duration-ratio"}, "arch": {"arm64", "x86_64"}, "baseline-arch": {"arm64", "x86_64"}, "month": {"calendar", "30d", "730h"},
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
+	}
+	return cmd
+}
+
+func runForecast(e *env, o *forecastOptions, files []string) error {
+	book, err := cost.EmbeddedBook()
+	if err != nil {
+		return err
+	}
+	var result *cost.Result
+	switch o.method {
+	case "priced":
+		s, err := o.buildScenario(e, files)
+		if err != nil {
+			return err
+		}
+		if result, err = cost.Forecast(s, book); err != nil {
+			return err
+		}
+	case "duration-ratio":
+		if result, err = o.durationRatio(files, book); err != nil {
+			return err
+		}
+	default:
+		return usagef("use --method priced or --method duration-ratio", "unknown method %q", o.method)
+	}
+	result.Tool = lambdalog.Tool(tool())
+	return emit(e, o.out, func(w io.Writer) error {
+		if o.output == "json" {
+			enc := json.NewEncoder(w)
+			enc.SetEscapeHTML(false)
+			enc.SetIndent("", "  ")
+			return enc.Encode(result)
+		}
+		return report.Forecast(w, report.Format(o.output), result)
+	})
+}
+
+// buildScenario makes the scenario: from a file, from flags and records, or the bundled one.
+func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario, error) {
+	stated := o.meanMS != "" || o.baselineMS != "" || o.baseline != ""
+	switch {
+	case o.scenario != "" && (len(files) > 0 || o.meanMS != "" || o.baselineMS != ""):
+		return nil, usagef("name the records in the scenario: billed: {from: FILE}", "--scenario says all; files, --mean-ms and --baseline-ms do not go with it")
+	case o.scenario != "":
+		return o.scenarioFile()
+	case len(files) == 0 && !stated:
+		return o.bundledScenario(e)
+	}
+	s := &cost.Scenario{Region: o.region, Month: cost.MonthRule(o.month), Months: o.months, FreeTier: o.freeTier, Seed: o.seed}
+	var p parser
+	s.Start = p.month("start", o.start, o.now())
+	s.Growth = p.ratio("growth", o.growth)
+	s.Traffic = o.traffic(&p)
+	arch, baselineArch := p.arch("arch", o.arch), p.arch("baseline-arch", orElse(o.baselineArch, o.arch))
+	if p.err() != nil {
+		return nil, p.err()
+	}
+	candidate := cost.Function{Arch: arch, Memory: lambdalog.MB(o.memory)}
+	name := "candidate"
+	switch {
+	case len(files) > 0 && o.meanMS != "":
+		return nil, usagef("leave one of them out", "both records and --mean-ms are given")
+	case len(files) > 0:
+		usage, err := readUsage(e, files)
+		if err != nil {
+			return nil, err
+		}
+		candidate.Billed, name = cost.Billed{Usage: usage}, baseName(files[0])
+	case o.meanMS != "":
+		candidate.Billed = cost.Billed{MeanMS: p.decimal("mean-ms", o.meanMS)}
+	default:
+		return nil, usagef("give a file of Lambda records, or --mean-ms", "there is a baseline but nothing to compare it with")
+	}
+	var baseline *cost.Function
+	baselineName := "baseline"
+	switch {
+	case o.baseline != "" && o.baselineMS != "":
+		return nil, usagef("leave one of them out", "both --baseline and --baseline-ms are given")
+	case o.baseline != "":
+		usage, err := readUsage(e, []string{o.baseline})
+		if err != nil {
+			return nil, err
+		}
+		baseline, baselineName = &cost.Function{Arch: baselineArch, Memory: lambdalog.MB(o.baselineMemory), Billed: cost.Billed{Usage: usage}}, baseName(o.baseline)
+	case o.baselineMS != "":
+		memory := o.baselineMemory
+		if memory == 0 {
+			memory = o.memory
+		}
+		baseline = &cost.Function{Arch: baselineArch, Memory: lambdalog.MB(memory), Billed: cost.Billed{MeanMS: p.decimal("baseline-ms", o.baselineMS)}}
+	}
+	if p.err() != nil {
+		return nil, p.err()
+	}
+	if baseline != nil {
+		if baselineName == name {
+			baselineName += " (baseline)"
+		}
+		s.Architectures = append(s.Architectures, cost.Architecture{Name: baselineName, Functions: []cost.Function{*baseline}})
+	}
+	s.Architectures = append(s.Architectures, cost.Architecture{Name: name, Functions: []cost.Function{candidate}})
+	return s, nil
+}
+
+// traffic reads how many requests there are.
+func (o *forecastOptions) traffic(p *parser) cost.Traffic {
+	var t cost.Traffic
+	if o.requestsPerHour != "" {
+		t.RequestsPerHour = p.decimal("requests-per-hour", o.requestsPerHour)
+	}
+	if o.clusters != "" {
+		t.Clusters, t.PerClusterPerHour = p.decimal("clusters", o.clusters), p.decimal("per-cluster-per-hour", o.perCluster)
+	}
+	if o.concurrency != "" {
+		t.Concurrency = p.decimal("concurrency", o.concurrency)
+		if at := orElse(o.baselineMS, o.meanMS); at != "" {
+			t.MeanMS = p.decimal("mean-ms", at)
+		}
+	}
+	return t
+}
+
+// scenarioFile reads --scenario; flags that were given replace what the file says.
+func (o *forecastOptions) scenarioFile() (*cost.Scenario, error) {
+	f, err := os.Open(o.scenario)
+	if err != nil {
+		return nil, withHint(err, "check the name; 'cirrusbench forecast' without it prices the bundled scenario")
+	}
+	defer func() { _ = f.Close() }()
+	s, err := cost.LoadScenario(f, o.scenario)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(o.scenario)
+	if err := s.ReadRecords(func(name string) (io.ReadCloser, error) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return os.Open(name)
+	}); err != nil {
+		return nil, err
+	}
+	return s, o.override(s)
+}
+
+// bundledScenario is the one inside the program.
+func (o *forecastOptions) bundledScenario(e *env) (*cost.Scenario, error) {
+	const name = "demo.yaml"
+	f, err := fixtures.Scenarios().Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	s, err := cost.LoadScenario(f, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ReadRecords(func(from string) (io.ReadCloser, error) {
+		return openBundled(fixtures.LambdaRecords(), strings.TrimPrefix(path.Clean(from), "../lambda-records/"))
+	}); err != nil {
+		return nil, err
+	}
+	e.sayf("no records given: pricing the bundled scenario, the first paper's Python function against its Go rewrite (synthetic records)")
+	return s, o.override(s)
+}
+
+func openBundled(fsys fs.FS, name string) (io.ReadCloser, error) { return fsys.Open(name) }
+
+// override puts the flags that were given over what a scenario file says.
+func (o *forecastOptions) override(s *cost.Scenario) error {
+	var p parser
+	for flag, set := range map[string]func(){
+		"region":    func() { s.Region = o.region },
+		"month":     func() { s.Month = cost.MonthRule(o.month) },
+		"months":    func() { s.Months = o.months },
+		"start":     func() { s.Start = p.month("start", o.start, o.now()) },
+		"growth":    func() { s.Growth = p.ratio("growth", o.growth) },
+		"free-tier": func() { s.FreeTier = o.freeTier },
+		"baseline":  func() { s.Baseline = o.baseline },
+		"seed":      func() { s.Seed = o.seed },
+	} {
+		if o.changed(flag) {
+			set()
+		}
+	}
+	for _, flag := range []string{"memory", "arch", "baseline-memory", "baseline-arch"} {
+		if o.changed(flag) {
+			return usagef("write it into the scenario", "--%s does not go with a scenario, which says it for each architecture", flag)
+		}
+	}
+	if o.requestsPerHour != "" || o.clusters != "" || o.concurrency != "" {
+		s.Traffic = o.traffic(&p)
+	}
+	return p.err()
+}
+
+func (o *forecastOptions) durationRatio(files []string, book *cost.PriceBook) (*cost.Result, error) {
+	if len(files) > 0 || o.scenario != "" {
+		return nil, usagef("leave the files out, or use --method priced", "duration-ratio takes two means and a bill, no records")
+	}
+	var p parser
+	in := cost.RatioInput{Months: o.months, Start: p.month("start", o.start, o.now()), Book: book, Region: o.region}
+	for _, f := range []struct {
+		flag, value string
+		set         func(d cost.Decimal)
+	}{
+		{"monthly-cost", o.monthlyCost, func(d cost.Decimal) { in.Monthly = cost.Dollars(d) }},
+		{"baseline-ms", o.baselineMS, func(d cost.Decimal) { in.BaselineMS = d }},
+		{"mean-ms", o.meanMS, func(d cost.Decimal) { in.CandidateMS = d }},
+		{"concurrency", o.concurrency, func(d cost.Decimal) { in.Concurrency = &d }},
+	} {
+		switch {
+		case f.value != "":
+			f.set(*p.decimal(f.flag, f.value))
+		case f.flag != "concurrency":
+			p.bad(usagef("give --monthly-cost 3633 --baseline-ms 953 --mean-ms 70", "--%s is missing", f.flag))
+		}
+	}
+	if p.err() != nil {
+		return nil, p.err()
+	}
+	return cost.DurationRatio(in)
+}
+
+// readUsage reads Lambda records; - is standard input.
+func readUsage(e *env, files []string) (*cost.Usage, error) {
+	usage := new(cost.Usage)
+	if err := usage.Read(records(e, files)); err != nil {
+		return nil, err
+	}
+	return usage, nil
+}
+
+// baseName names an architecture after the file of its records.
+func baseName(file string) string {
+	if file == "-" {
+		return "stdin"
+	}
+	return strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// parser collects what is wrong with the values of flags.
+type parser struct{ errs []error }
+
+func (p *parser) bad(err error) { p.errs = append(p.errs, err) }
+func (p *parser) err() error    { return errors.Join(p.errs...) }
+
+// decimal never returns nil.
+func (p *parser) decimal(flag, s string) *cost.Decimal {
+	d, err := cost.ParseDecimal(s)
+	if err != nil {
+		p.bad(usagef("write a number, as --"+flag+" 70", "--%s: %v", flag, err))
+	}
+	return &d
+}
+
+func (p *parser) ratio(flag, s string) cost.Decimal {
+	d, err := cost.ParseRatio(s)
+	if err != nil {
+		p.bad(usagef("write --"+flag+" 2%", "--%s: %v", flag, err))
+	}
+	return d
+}
+
+func (p *parser) arch(flag, s string) cost.Arch {
+	a, err := cost.ParseArch(s)
+	if err != nil {
+		p.bad(usagef("use arm64 or x86_64", "--%s: %v", flag, err))
+	}
+	return a
+}
+
+// month parses a month; an empty one is the month after now.
+func (p *parser) month(flag, s string, now time.Time) cost.YearMonth {
+	if s == "" {
+		return cost.MonthOf(now).Add(1)
+	}
+	m, err := cost.ParseYearMonth(s)
+	if err != nil {
+		p.bad(usagef("write --"+flag+" 2026-12", "--%s: %v", flag, err))
+	}
+	return m
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+	"github.com/cirrusbench/cirrusbench/internal/report"
+)
+
+func newInvocationsCommand(e *env) *cobra.Command {
+	var output, out string
+	cmd := &cobra.Command{
+		Use:   "invocations FILE…",
+		Short: "Read what Lambda says it billed",
+		Long: `Read Lambda's own records of its invocations and sum up what they bill: REPORT lines as text (tabs, or the
+spaces of a console paste, with or without the REPORT), platform.report events as JSON, and the containers
+they come in, such as log exports, 'aws logs tail' and Logs Insights answers; plain or gzip. - reads
+standard input.
+
+Billed Duration is read, never recomputed: Lambda prints a duration of 85.00 ms and bills 86. What a record
+does not state is missing, not zero. A line that cannot be read is reported with file and line, counted,
+and reading goes on.
+
+-o jsonl and -o csv print one record a line; the other formats print a summary.
+
+` + exitCodes(exitOK, exitFailed, exitUsage),
+		Example: "  aws logs tail /aws/lambda/my-function --since 1d | cirrusbench invocations -\n  cirrusbench invocations reports.log -o json",
+		Args:    argsRange(1, -1, "FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return runInvocations(e, args, output, out)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "write the result to this file")
+	addOutputFlag(cmd, &output, "table", "json", "markdown", "jsonl", "csv")
+	return cmd
+}
+
+func runInvocations(e *env, files []string, output, out string) error {
+	return emit(e, out, func(w io.Writer) error {
+		var sum lambdalog.Summariser
+		each := func(lambdalog.Invocation) error { return nil }
+		flush := func() error { return nil }
+		switch output {
+		case "jsonl":
+			enc := json.NewEncoder(w)
+			each = func(v lambdalog.Invocation) error { return enc.Encode(v) }
+		case "csv":
+			cw := csv.NewWriter(w)
+			if err := cw.Write(invocationColumns()); err != nil {
+				return err
+			}
+			each = func(v lambdalog.Invocation) error { return cw.Write(invocationRow(v)) }
+			flush = func() error { cw.Flush(); return cw.Error() }
+		}
+		for v, err := range records(e, files) {
+			if err != nil {
+				err = sum.Note(err)
+			} else {
+				sum.Add(v)
+				err = each(v)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		s := sum.Summary()
+		s.Tool = lambdalog.Tool(tool())
+		if s.Records == 0 {
+			return withHint(fmt.Errorf("no Lambda record found in %s", strings.Join(files, ", ")),
+				"a record is a line such as 'REPORT RequestId: … Duration: 41.37 ms Billed Duration: 42 ms …' or a platform.report event")
+		}
+		switch output {
+		case "json":
+			enc := json.NewEncoder(w)
+			enc.SetIndent("", "  ")
+			return enc.Encode(s)
+		case "table", "markdown":
+			return report.Invocations(w, report.Format(output), &s)
+		}
+		return nil
+	})
+}
+
+// maxComplaints bounds how many bad lines are shown; all are counted.
+const maxComplaints = 10
+
+// records yields what lambdalog reads from the files, one after the other, and shows the first complaints on the way.
+// An error that it yields is either one of lambdalog's complaints, after which reading goes on, or the last one.
+func records(e *env, files []string) iter.Seq2[lambdalog.Invocation, error] {
+	return func(yield func(lambdalog.Invocation, error) bool) {
+		shown := 0
+		for _, name := range files {
+			r, label, closeInput, err := openInput(e, name)
+			if err != nil {
+				yield(lambdalog.Invocation{}, err)
+				return
+			}
+			for v, err := range lambdalog.Scan(r, label) {
+				if worthSaying(err) {
+					if shown++; shown <= maxComplaints {
+						e.sayf("warning: %v", err)
+					}
+				}
+				if !yield(v, err) {
+					closeInput()
+					return
+				}
+			}
+			closeInput()
+		}
+		if shown > maxComplaints {
+			e.sayf("warning: %d more such lines", shown-maxComplaints)
+		}
+	}
+}
+
+// worthSaying tells complaints from records, from read errors, which end the command, and from duplicates, which
+// are counted and harmless.
+func worthSaying(err error) bool {
+	if n, ok := errors.AsType[*lambdalog.NoticeError](err); ok {
+		return n.Kind != lambdalog.NoticeDuplicate
+	}
+	_, ok := errors.AsType[*lambdalog.LineError](err)
+	return ok
+}
+
+func invocationColumns() []string {
+	return []string{
+		"kind", "request_id", "time", "duration_ms", "billed_ms", "init_ms", "restore_ms", "billed_restore_ms", "memory_mb",
+		"max_memory_used_mb", "cold", "status", "error_type", "billable", "incomplete", "source",
+	}
+}
+
+func invocationRow(v lambdalog.Invocation) []string {
+	at := ""
+	if !v.Time.IsZero() {
+		at = v.Time.UTC().Format(time.RFC3339Nano)
+	}
+	mb := func(m lambdalog.MB) string {
+		if m == 0 {
+			return ""
+		}
+		return strconv.Itoa(int(m))
+	}
+	return []string{
+		string(v.Kind), v.RequestID, at, v.Duration.String(), v.Billed.String(), v.Init.String(), v.Restore.String(), v.BilledRestore.String(),
+		mb(v.Memory), mb(v.MaxMemoryUsed), strconv.FormatBool(v.Cold), string(v.Status), v.ErrorType,
+		strconv.FormatBool(v.Billable), strconv.FormatBool(v.Incomplete), v.Source.String(),
+	}
+}

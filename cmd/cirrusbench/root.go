@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// env is the process as commands see it, so that a test can hand in another.
+type env struct {
+	in     io.Reader
+	out    io.Writer // results
+	err    io.Writer // everything else
+	getenv func(string) string
+	errTTY bool // err is a terminal: progress may redraw its line
+}
+
+// sayf prints a line for people. Nobody can be told when that fails.
+func (e *env) sayf(format string, args ...any) { sayf(e.err, format, args...) }
+
+func sayf(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, "cirrusbench: "+format+"\n", args...)
+}
+
+func processEnv() *env {
+	return &env{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv,
+		errTTY: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+	}
+}
+
+// run is the program: it parses args, carries the command out and returns the exit code.
+func run(args []string, e *env) int {
+	// The first signal asks the command to finish: a replay drains, a server lets requests end. After it
+	// the default action is back, so that a second one kills.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+
+	root := newRootCommand(e)
+	root.SetArgs(args)
+	root.SetIn(e.in)
+	root.SetOut(e.out)
+	root.SetErr(e.err)
+	return conclude(e.err, root.ExecuteContext(ctx))
+}
+
+func newRootCommand(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "cirrusbench",
+		Short: "From real remote-write traffic to a measured tail to dollars",
+		Long: `cirrusbench benchmarks serverless Prometheus remote-write ingestion and forecasts its cost.
+
+It replays captured requests against an endpoint without coordinated omission, computes the
+tail-latency deltas D2–D5 with their error and support, and turns the durations that Lambda
+billed into money and concurrency over 24 months.`,
+		Example: `  cirrusbench replay                              the main job: bundled server, bundled corpus
+  cirrusbench replay --target https://host/api/v1/write --rate 100 --duration 60s --out run.json
+  cirrusbench deltas run.json
+  cirrusbench forecast`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := "run 'cirrusbench --help' for the list of commands"
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean 'cirrusbench " + near[0] + "'?"
+			}
+			return usagef(hint, "unknown command %q", args[0])
+		},
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnv(cmd, e.getenv) },
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef(fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath()), "%s", flagMessage(err))
+	})
+	root.AddCommand(
+		newServeCommand(e),
+		newReplayCommand(e),
+		newDeltasCommand(e),
+		newInvocationsCommand(e),
+		newForecastCommand(e),
+		newVersionCommand(e),
+	)
+	return root
+}
+
+// flagMessage makes pflag's wording say what is wrong in one clause.
+func flagMessage(err error) string {
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		return "unknown flag --" + strings.TrimLeft(e.GetSpecifiedName(), "-")
+	}
+	return err.Error()
+}
+
+// envName is the environment variable that stands for a flag.
+func envName(flag string) string {
+	return "CIRRUSBENCH_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// flagsFromEnv sets every flag that was not given from its environment variable.
+func flagsFromEnv(cmd *cobra.Command, getenv func(string) string) error {
+	var errs []error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Name == "help" {
+			return
+		}
+		v := getenv(envName(f.Name))
+		if v == "" {
+			return
+		}
+		if err := cmd.Flags().Set(f.Name, v); err != nil {
+			errs = append(errs, usagef("unset it, or give --"+f.Name, "environment variable %s: %v", envName(f.Name), err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// noArgs and argsRange are cobra's checks with errors that count as wrong usage.
+func argsRange(lo, hi int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		hint := "run '" + cmd.CommandPath() + " --help' for an example"
+		switch {
+		case len(args) < lo:
+			return usagef(hint, "%s is missing", what)
+		case hi >= 0 && len(args) > hi:
+			if hi == 0 {
+				return usagef(hint, "unexpected argument %q", args[0])
+			}
+			return usagef(hint, "unexpected argument %q after %s", args[hi], what)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
+	"github.com/cirrusbench/cirrusbench/internal/server"
+	"github.com/cirrusbench/cirrusbench/internal/store"
+)
+
+type serveOptions struct {
+	listen, store                    string
+	maxBody, maxDecoded, maxInFlight byteSize
+	drainTimeout                     time.Duration
+	quiet                            bool
+}
+
+func newServeCommand(e *env) *cobra.Command {
+	o := serveOptions{
+		maxBody: server.DefaultMaxBodyBytes, maxDecoded: 64 << 20, maxInFlight: server.DefaultMaxInFlightBytes,
+	}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the reference remote-write server",
+		Long: `Run the reference remote-write server: POST /api/v1/write takes Prometheus remote write 1.0 and 2.0,
+validates every request and stores its body as received, one object a request, synced to disk before
+the answer. The store is a corpus for 'cirrusbench replay'.
+
+GET /healthz, /readyz and /metrics are served beside it. The org is the X-Scope-OrgID header, else
+"default"; the cluster is the query parameter cluster_name, else "default". There is no authentication
+yet: listen on loopback, or put a proxy in front.
+
+Overload and a failing store are answered 503 with Retry-After, never 429: Prometheus drops what gets a
+429. SIGTERM or Ctrl-C lets requests under way finish; a second one kills.
+
+` + exitCodes(exitOK, exitFailed, exitUsage),
+		Example: `  cirrusbench serve --listen 127.0.0.1:9201 --store ./data
+  curl --data-binary @body.snappy -H 'Content-Type: application/x-protobuf' \
+       -H 'Content-Encoding: snappy' 'http://127.0.0.1:9201/api/v1/write?cluster_name=prod'`,
+		Args: argsRange(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), e, &o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.listen, "listen", "127.0.0.1:9201", "address to listen on; port 0 takes a free one and prints it")
+	f.StringVar(&o.store, "store", "./data", "where to keep requests: ./dir, file:///abs/dir, mem:, or null: to validate and discard")
+	f.Var(&o.maxBody, "max-body", "largest body as sent; above it 413")
+	f.Var(&o.maxDecoded, "max-decoded", "largest body after decompression; above it 400, before anything is allocated")
+	f.Var(&o.maxInFlight, "max-in-flight-bytes", "memory for requests under way; above it 503")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long requests under way may take to finish at the end")
+	f.BoolVar(&o.quiet, "quiet", false, "log warnings and errors only")
+	return cmd
+}
+
+func runServe(ctx context.Context, e *env, o *serveOptions) error {
+	s, err := store.Open(ctx, o.store)
+	if err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if o.quiet {
+		level = slog.LevelWarn
+	}
+	log := slog.New(slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level}))
+	srv, err := newHTTPServer(ctx, s, o, log)
+	if err != nil {
+		return usagef("raise --max-in-flight-bytes, or lower --max-body and --max-decoded", "%v", err)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
+	if err != nil {
+		return withHint(fmt.Errorf("listening on %s: %w", o.listen, err), "use --listen 127.0.0.1:0 for a free port")
+	}
+	if _, err := fmt.Fprintf(e.err, "listening on http://%s\n", l.Addr()); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	return srv.serve(ctx, l, o.drainTimeout)
+}
+
+// httpServer is the reference server with everything around it: metrics, time limits, shutdown.
+type httpServer struct {
+	core *server.Core
+	http *http.Server
+}
+
+func newHTTPServer(ctx context.Context, s store.Store, o *serveOptions, log *slog.Logger) (*httpServer, error) {
+	m := newMetrics()
+	cfg := server.Config{
+		Sink: server.NewStoreSink(s), Limits: remotewrite.Limits{MaxDecodedBytes: int(o.maxDecoded)},
+		MaxBodyBytes: int64(o.maxBody), MaxInFlightBytes: int64(o.maxInFlight), Logger: log, Metrics: m,
+	}
+	if p, ok := s.(interface {
+		Probe(ctx context.Context) error
+	}); ok {
+		cfg.Ready = p.Probe
+		if err := p.Probe(ctx); err != nil {
+			log.WarnContext(ctx, "the store is not writable", "error", err.Error())
+		}
+	}
+	core, err := server.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m.watch(core.InFlight)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.Handle("/", core.Handler())
+	return &httpServer{core: core, http: &http.Server{
+		Handler: mux,
+		// A body of 10 MiB takes a minute at 1.4 Mbit/s; slower senders are cut off, not waited for.
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      90 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}}, nil
+}
+
+// serve answers requests on l until ctx ends, then lets those under way finish.
+func (s *httpServer) serve(ctx context.Context, l net.Listener, drain time.Duration) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	s.core.Drain()
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	err := s.http.Shutdown(deadline)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("requests were still under way after %v: %w", drain, err), s.http.Close())
+	}
+	if closed := <-failed; !errors.Is(closed, http.ErrServerClosed) { // Serve has returned: nothing is left running
+		err = errors.Join(err, closed)
+	}
+	return err
+}
+
+// embedded is a reference server in this process, on loopback, over a temporary directory.
+type embedded struct {
+	url    string
+	cancel context.CancelFunc
+	done   chan error
+	dir    string
+}
+
+func startEmbedded(ctx context.Context, maxDecoded byteSize) (*embedded, error) {
+	dir, err := os.MkdirTemp("", "cirrusbench-store-")
+	if err != nil {
+		return nil, err
+	}
+	em, err := startEmbeddedIn(ctx, dir, maxDecoded)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return em, nil
+}
+
+func startEmbeddedIn(ctx context.Context, dir string, maxDecoded byteSize) (*embedded, error) {
+	s, err := store.Open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	o := &serveOptions{maxBody: server.DefaultMaxBodyBytes, maxDecoded: maxDecoded, maxInFlight: max(server.DefaultMaxInFlightBytes, 4*maxDecoded)}
+	srv, err := newHTTPServer(ctx, s, o, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	// An interrupted replay still waits for its answers: the server ends when it is told to.
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	em := &embedded{url: "http://" + l.Addr().String() + server.PathWrite, cancel: cancel, done: make(chan error, 1), dir: dir}
+	go func() { em.done <- srv.serve(own, l, 5*time.Second) }()
+	return em, nil
+}
+
+// stop ends the server and deletes its store.
+func (em *embedded) stop() error {
+	em.cancel()
+	return errors.Join(<-em.done, os.RemoveAll(em.dir))
+}
