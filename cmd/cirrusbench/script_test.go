@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cirrusbench/cirrusbench/internal/store/storetest"
 )
 
 func cutEnv(kv string) (name, value string, ok bool) { return strings.Cut(kv, "=") }
@@ -35,6 +38,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"corrupt":  corrupt,
 		"bytes":    writeBytes,
 		"truncate": truncateFile,
+		"s3":       startS3,
 	}
 }
 
@@ -74,7 +78,10 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "TMPDIR="+ts.Getenv("TMPDIR"))
+	cmd.Env = os.Environ()
+	for _, name := range append([]string{"HOME", "TMPDIR"}, s3Env...) {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
 	r, w, err := os.Pipe()
 	ts.Check(err)
 	cmd.Stderr = w
@@ -114,6 +121,18 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 			_ = s.cmd.Process.Kill()
 		}
 	})
+}
+
+// s3Env is the environment in which a command finds the S3 server of startS3.
+var s3Env = []string{"AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+// startS3 starts an S3 server in memory with these buckets and lets the commands of the script find it: `s3 BUCKET…`.
+func startS3(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewServer(storetest.NewS3Server(args...))
+	ts.Defer(srv.Close)
+	for i, value := range []string{srv.URL, "us-east-1", "test", "testsecret"} {
+		ts.Setenv(s3Env[i], value)
+	}
 }
 
 type runningKey struct{}
