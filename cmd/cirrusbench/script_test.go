@@ -31,6 +31,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"stop":     stop,
 		"post":     post,
 		"get":      get,
+		"await":    await,
 		"objects":  objects,
 		"corrupt":  corrupt,
 		"bytes":    writeBytes,
@@ -187,6 +188,27 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, args[1], nil)
 	ts.Check(err)
 	roundTrip(ts, req, args[0])
+}
+
+// await fetches a page until it matches a pattern: `await URL PATTERN`.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: await URL PATTERN")
+	}
+	pattern := regexp.MustCompile(args[1])
+	for range 600 {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, args[0], nil)
+		ts.Check(err)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			body, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err == nil && pattern.Match(body) {
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("%s never matched %q", args[0], args[1])
 }
 
 // roundTrip puts the answer, headers first, into the file "response".
