@@ -61,7 +61,7 @@ The first interrupt (Ctrl-C) stops sending, waits for the requests in flight and
 a second one kills.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitInvalid, exitInterrupted),
-		Example: `  cirrusbench replay --rate 100 --duration 5s
+		Example: `  cirrusbench replay --rate 100 --duration 2s
   cirrusbench replay ./data --target http://127.0.0.1:9201 --concurrency 4 --requests 1000 --out run.json`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -34,6 +34,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"stop":     stop,
 		"post":     post,
 		"get":      get,
+		"await":    await,
 		"objects":  objects,
 		"corrupt":  corrupt,
 		"bytes":    writeBytes,
@@ -208,6 +209,27 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 	roundTrip(ts, req, args[0])
 }
 
+// await fetches a page until it matches a pattern: `await URL PATTERN`.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: await URL PATTERN")
+	}
+	pattern := regexp.MustCompile(args[1])
+	for range 600 {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, args[0], nil)
+		ts.Check(err)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			body, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err == nil && pattern.Match(body) {
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("%s never matched %q", args[0], args[1])
+}
+
 // roundTrip puts the answer, headers first, into the file "response".
 func roundTrip(ts *testscript.TestScript, req *http.Request, want string) {
 	resp, err := http.DefaultClient.Do(req)
@@ -225,17 +247,26 @@ func roundTrip(ts *testscript.TestScript, req *http.Request, want string) {
 	}
 }
 
-// objects counts the regular files below a directory: `objects N DIR`. A directory that is not there has none.
+// objects counts the regular files below a directory: `objects N DIR` or `objects FROM..TO DIR`. A directory that is
+// not there has none.
 func objects(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
-		ts.Fatalf("usage: objects N DIR")
+		ts.Fatalf("usage: objects N DIR or objects FROM..TO DIR")
 	}
 	n := 0
 	root := ts.MkAbs(args[1])
 	if _, err := os.Stat(root); err == nil {
 		ts.Check(walkFiles(root, func(string) { n++ }))
 	}
-	if strconv.Itoa(n) != args[0] {
+	low, high, isRange := strings.Cut(args[0], "..")
+	if !isRange {
+		high = low
+	}
+	from, err := strconv.Atoi(low)
+	ts.Check(err)
+	to, err := strconv.Atoi(high)
+	ts.Check(err)
+	if n < from || n > to {
 		ts.Fatalf("%d files in %s, want %s", n, args[1], args[0])
 	}
 }
