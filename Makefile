@@ -39,7 +39,7 @@ cover: ## test coverage by function
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@for dir in $(FUZZ); do for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | sed 's/^func //'); do \
-		echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; done; done
+		echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x ./$$dir || exit 1; done; done
 
 bench: ## benchmarks; each prints a ratio to a named peer or limit
 	@$(GO) test -run '^$$' -bench . -benchmem ./internal/... | grep -vE '^(PASS|ok|\?)'

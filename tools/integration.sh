@@ -22,6 +22,17 @@ if ! command -v prometheus >/dev/null; then
 	[ -z "$made" ] || rm -f $policy
 fi
 
+# Tools that are Go programs are built once, each at its version, into a directory that git ignores.
+tools=$PWD/.cache/tools
+mkdir -p "$tools"
+versitygw=$tools/versitygw-v1.8.0
+if [ ! -x "$versitygw" ]; then
+	echo "integration: building versitygw, an S3 server (about a minute)"
+	GOBIN=$tools go install -trimpath -ldflags '-s -w' github.com/versity/versitygw/cmd/versitygw@v1.8.0
+	mv "$tools/versitygw" "$versitygw"
+fi
+export CIRRUSBENCH_VERSITYGW=$versitygw
+
 BIN=$(cd "$(dirname "${BIN:-bin/cirrusbench}")" && pwd)/cirrusbench
 export CIRRUSBENCH_BINARY=$BIN
-go test -tags integration -count=1 -run '^TestIntegration' -v ./cmd/cirrusbench
+go test -tags integration -count=1 -run '^TestIntegration' -v ./internal/store ./cmd/cirrusbench

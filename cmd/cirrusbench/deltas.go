@@ -32,7 +32,8 @@ A percentile beyond the largest sample but one is an interpolation of the maximu
 marked as unsupported: D5 needs 100,001 samples in a pair.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
-		Example: "  cirrusbench replay --requests 100 --out run.json && cirrusbench deltas run.json\n  cirrusbench deltas latencies.csv -o json",
+		Example: `  printf 'src,dst,latency_ms\na,b,1.5\na,b,2.5\n' | cirrusbench deltas -
+  cirrusbench replay --requests 100 --out run.json; cirrusbench deltas run.json -o json`,
 		Args:    argsRange(1, 1, "FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := readDeltas(e, args[0], method, negative)

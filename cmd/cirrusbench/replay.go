@@ -47,7 +47,8 @@ func newReplayCommand(e *env) *cobra.Command {
 		Short: "Replay captured requests against an endpoint and measure its latency",
 		Long: `Replay captured remote-write requests against an endpoint and measure how long each takes.
 
-CORPUS is a location that 'cirrusbench serve' has written to: ./dir or file:///abs/dir. Without one, the
+CORPUS is a location that 'cirrusbench serve' has written to: ./dir, file:///abs/dir or
+s3://bucket/prefix (configured as for the AWS CLI, AWS_ENDPOINT_URL_S3 included). Without one, the
 captures bundled in this program are replayed; without --target, against the bundled reference server,
 started in this process on loopback with a temporary store.
 
@@ -60,7 +61,7 @@ The first interrupt (Ctrl-C) stops sending, waits for the requests in flight and
 a second one kills.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitInvalid, exitInterrupted),
-		Example: `  cirrusbench replay --rate 100 --duration 5s
+		Example: `  cirrusbench replay --rate 100 --duration 2s
   cirrusbench replay ./data --target http://127.0.0.1:9201 --concurrency 4 --requests 1000 --out run.json`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -244,7 +245,7 @@ func (o *replayOptions) loadCorpus(ctx context.Context, args []string) (*capture
 // openExisting opens a location to read from: a directory that is not there is a mistake, not an empty
 // store to create.
 func openExisting(ctx context.Context, location string) (store.Store, error) {
-	s, err := store.Open(ctx, location)
+	s, err := openStore(ctx, location)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cirrusbench/cirrusbench/internal/store/storetest"
 )
 
 func cutEnv(kv string) (name, value string, ok bool) { return strings.Cut(kv, "=") }
@@ -31,10 +34,12 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"stop":     stop,
 		"post":     post,
 		"get":      get,
+		"await":    await,
 		"objects":  objects,
 		"corrupt":  corrupt,
 		"bytes":    writeBytes,
 		"truncate": truncateFile,
+		"s3":       startS3,
 	}
 }
 
@@ -74,7 +79,10 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "TMPDIR="+ts.Getenv("TMPDIR"))
+	cmd.Env = os.Environ()
+	for _, name := range append([]string{"HOME", "TMPDIR"}, s3Env...) {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
 	r, w, err := os.Pipe()
 	ts.Check(err)
 	cmd.Stderr = w
@@ -114,6 +122,18 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 			_ = s.cmd.Process.Kill()
 		}
 	})
+}
+
+// s3Env is the environment in which a command finds the S3 server of startS3.
+var s3Env = []string{"AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+// startS3 starts an S3 server in memory with these buckets and lets the commands of the script find it: `s3 BUCKET…`.
+func startS3(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewServer(storetest.NewS3Server(args...))
+	ts.Defer(srv.Close)
+	for i, value := range []string{srv.URL, "us-east-1", "test", "testsecret"} {
+		ts.Setenv(s3Env[i], value)
+	}
 }
 
 type runningKey struct{}
@@ -189,6 +209,27 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 	roundTrip(ts, req, args[0])
 }
 
+// await fetches a page until it matches a pattern: `await URL PATTERN`.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: await URL PATTERN")
+	}
+	pattern := regexp.MustCompile(args[1])
+	for range 600 {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, args[0], nil)
+		ts.Check(err)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			body, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err == nil && pattern.Match(body) {
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("%s never matched %q", args[0], args[1])
+}
+
 // roundTrip puts the answer, headers first, into the file "response".
 func roundTrip(ts *testscript.TestScript, req *http.Request, want string) {
 	resp, err := http.DefaultClient.Do(req)
@@ -206,17 +247,26 @@ func roundTrip(ts *testscript.TestScript, req *http.Request, want string) {
 	}
 }
 
-// objects counts the regular files below a directory: `objects N DIR`. A directory that is not there has none.
+// objects counts the regular files below a directory: `objects N DIR` or `objects FROM..TO DIR`. A directory that is
+// not there has none.
 func objects(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
-		ts.Fatalf("usage: objects N DIR")
+		ts.Fatalf("usage: objects N DIR or objects FROM..TO DIR")
 	}
 	n := 0
 	root := ts.MkAbs(args[1])
 	if _, err := os.Stat(root); err == nil {
 		ts.Check(walkFiles(root, func(string) { n++ }))
 	}
-	if strconv.Itoa(n) != args[0] {
+	low, high, isRange := strings.Cut(args[0], "..")
+	if !isRange {
+		high = low
+	}
+	from, err := strconv.Atoi(low)
+	ts.Check(err)
+	to, err := strconv.Atoi(high)
+	ts.Check(err)
+	if n < from || n > to {
 		ts.Fatalf("%d files in %s, want %s", n, args[1], args[0])
 	}
 }

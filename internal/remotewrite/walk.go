@@ -26,8 +26,8 @@ const (
 	maxMessage = 1<<30 - 1
 )
 
-// Limits bounds what a walk accepts. The zero value of each field stands for
-// its default.
+// Limits bounds what a walk accepts. A field that is zero, or negative where
+// nothing else is said, stands for its default.
 type Limits struct {
 	// MaxDecodedBytes bounds the decoded message in bytes. Default 64 MiB; more
 	// than 1 GiB-1 is never accepted.
@@ -142,7 +142,8 @@ type Summary struct {
 const staleNaN = 0x7ff0000000000002
 
 // minPlausibleMS is 1971-02-02 as milliseconds. It is the smallest number whose
-// varint has six bytes; today's time in seconds is below it for 500 years.
+// varint has six bytes; a time in seconds stays below it for another thousand
+// years.
 const minPlausibleMS = 1 << 35
 
 // Walker walks messages. It holds scratch memory that is reused, so that a walk

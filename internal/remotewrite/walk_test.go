@@ -226,6 +226,7 @@ func TestWalkLimits(t *testing.T) {
 		{"symbols", V2, threeV2, Limits{MaxSymbols: 2}, 413, "too_many_symbols"},
 		{"labels, at", V1, v1(t, sampled(named(prompb.Label{Name: "a", Value: "b"}))), Limits{MaxLabelsPerSeries: 2}, 0, ""},
 		{"labels", V1, v1(t, sampled(named(prompb.Label{Name: "a", Value: "b"}))), Limits{MaxLabelsPerSeries: 1}, 400, "too_many_labels"},
+		{"labels, at, the last one bad", V1, v1(t, sampled(named(prompb.Label{Name: "a", Value: "\xff"}))), Limits{MaxLabelsPerSeries: 2}, 400, "label_invalid_utf8"},
 		{"labels, 2.0", V2, v2(t, []string{"", "__name__", "a"}, writev2.TimeSeries{LabelsRefs: []uint32{1, 2, 2, 2}}), Limits{MaxLabelsPerSeries: 1}, 400, "too_many_labels"},
 		{"name bytes, at", V1, three, Limits{MaxLabelNameBytes: 8}, 0, ""},
 		{"name bytes", V1, three, Limits{MaxLabelNameBytes: 7}, 400, "label_too_long"},

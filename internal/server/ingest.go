@@ -180,7 +180,9 @@ func (x *exchange) process(ctx context.Context, body []byte) Result {
 		x.seen.Rejected.Metadata += lost.Metadata
 		return x.refuseError(err)
 	}
-	newest := now
+	// Metadata alone has no time of its own. The minute in which it came keeps a repeat a second later from being
+	// stored twice, and what a sender sends anew every minute apart.
+	newest := now.Truncate(time.Minute)
 	if sum.HasTimestamp {
 		newest = time.UnixMilli(sum.MaxTimestampMS)
 	}

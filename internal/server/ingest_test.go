@@ -501,3 +501,22 @@ func FuzzIngest(f *testing.F) {
 		}
 	})
 }
+
+// TestMetadataOnlyRepeats: a body without a time of its own is stored once a minute, however often it is sent.
+func TestMetadataOnlyRepeats(t *testing.T) {
+	mem := store.NewMemory()
+	now := clock()
+	core := newCore(t, server.Config{Sink: server.NewStoreSink(mem), Now: func() time.Time { return now }})
+	in := readRecorded(t, "v1-prom242-metadata-only.snappy").input()
+	for _, step := range []struct {
+		at      time.Duration
+		created bool
+		objects int
+	}{{7 * time.Second, true, 1}, {8 * time.Second, false, 1}, {59 * time.Second, false, 1}, {61 * time.Second, true, 2}} {
+		now = clock().Add(step.at)
+		res := core.Ingest(t.Context(), in)
+		if res.Status != 204 || res.Created != step.created || len(contents(t, mem)) != step.objects {
+			t.Errorf("after %v: %d, created %v, %d objects; want 204, %v, %d", step.at, res.Status, res.Created, len(contents(t, mem)), step.created, step.objects)
+		}
+	}
+}
