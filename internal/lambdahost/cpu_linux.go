@@ -60,8 +60,8 @@ func openCPU(parent string, share float64, period time.Duration) (*cpuGroup, err
 			return fail("the CPU controller cannot be enabled in "+parent, err)
 		}
 	}
-	g.dir = filepath.Join(parent, "cirrusbench-"+strconv.Itoa(os.Getpid()))
-	if err := os.Mkdir(g.dir, 0o755); err != nil {
+	var err error
+	if g.dir, err = os.MkdirTemp(parent, "cirrusbench-"); err != nil {
 		return fail("no cgroup can be made", err)
 	}
 	if !g.v1 {
