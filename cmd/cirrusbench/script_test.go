@@ -31,7 +31,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"exitcode": exitCode,
 		"start":    start,
-		"stop":     stop,
+		"shutdown": shutdown,
 		"post":     post,
 		"get":      get,
 		"await":    await,
@@ -40,6 +40,8 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"bytes":    writeBytes,
 		"truncate": truncateFile,
 		"s3":       startS3,
+
+		"bootstrap": buildBootstrap,
 	}
 }
 
@@ -80,7 +82,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = os.Environ()
-	for _, name := range append([]string{"HOME", "TMPDIR"}, s3Env...) {
+	for _, name := range append([]string{"HOME", "TMPDIR", "CIRRUSBENCH_STORE"}, s3Env...) {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	r, w, err := os.Pipe()
@@ -136,6 +138,17 @@ func startS3(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// buildBootstrap builds the Lambda function as it is deployed: `bootstrap FILE`.
+func buildBootstrap(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: bootstrap FILE")
+	}
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", "lambda.norpc", "-o", ts.MkAbs(args[0]), "../cirrusbench-lambda")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("building the bootstrap: %v\n%s", err, out)
+	}
+}
+
 type runningKey struct{}
 
 // running is the script's own table of servers.
@@ -147,11 +160,11 @@ func running(ts *testscript.TestScript) map[string]*process {
 	return m
 }
 
-// stop sends SIGTERM to a started server and expects it to end with code 0: `stop NAME [PATTERN]` also looks for a
-// pattern in what it printed.
-func stop(ts *testscript.TestScript, _ bool, args []string) {
+// shutdown sends SIGTERM to a started server and expects it to end with code 0: `shutdown NAME [PATTERN]` also looks for
+// a pattern in what it printed. It is not called stop, for that is testscript's own: it ends the script there, as passed.
+func shutdown(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 1 || running(ts)[args[0]] == nil {
-		ts.Fatalf("usage: stop NAME [PATTERN]")
+		ts.Fatalf("usage: shutdown NAME [PATTERN]")
 	}
 	s := running(ts)[args[0]]
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
