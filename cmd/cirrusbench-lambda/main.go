@@ -4,7 +4,9 @@
 // It is configured by the environment:
 //
 //	CIRRUSBENCH_STORE        where to keep requests: s3://bucket/prefix, or a directory in a test
-//	CIRRUSBENCH_MAX_DECODED  largest body after decompression in bytes, default 67108864
+//	CIRRUSBENCH_KEYS         YAML file with the hashes of API keys by org, as for 'cirrusbench serve --keys', in the
+//	                         package or a layer; without it the function checks no keys
+//	CIRRUSBENCH_MAX_DECODED  largest body after decompression in bytes, default a fifth of the memory and 64 MiB at most
 //	AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, set by Lambda
 //	AWS_ENDPOINT_URL_S3      another S3 server
 package main
@@ -28,6 +30,7 @@ import (
 
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/server"
+	"github.com/cirrusbench/cirrusbench/internal/server/keys"
 	"github.com/cirrusbench/cirrusbench/internal/store"
 )
 
@@ -62,7 +65,7 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 	if location == "" {
 		return nil, errors.New("CIRRUSBENCH_STORE is not set; hint: set it to s3://bucket/prefix")
 	}
-	decoded := 64 << 20
+	decoded := min(64<<20, memory<<20/5)
 	if v := getenv("CIRRUSBENCH_MAX_DECODED"); v != "" {
 		if decoded, err = strconv.Atoi(v); err != nil || decoded < 1 || decoded > 1<<32-1 {
 			return nil, fmt.Errorf("CIRRUSBENCH_MAX_DECODED is %q; hint: set it to a number of bytes", v)
@@ -74,14 +77,23 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 	if err != nil {
 		return nil, err
 	}
-	core, err := server.New(server.Config{
-		Sink:             server.NewStoreSink(s),
-		Limits:           remotewrite.Limits{MaxDecodedBytes: decoded},
-		MaxBodyBytes:     maxEventBytes,
-		MaxInFlightBytes: int64(max(memory<<20*3/4, maxEventBytes+1+decoded)),
+	cfg := server.Config{
+		Sink:         server.NewStoreSink(s),
+		Limits:       remotewrite.Limits{MaxDecodedBytes: decoded},
+		MaxBodyBytes: maxEventBytes,
+		// Lambda gives an environment one event at a time, or as many as it says there.
+		MaxInFlightBytes: (maxEventBytes + 1 + int64(decoded) + remotewrite.EncodedLen(int64(decoded))) * int64(lambdacontext.MaxConcurrency()),
 		StoreTimeout:     storeTimeout,
 		Logger:           lambdacontext.NewLogger(),
-	})
+	}
+	if file := getenv("CIRRUSBENCH_KEYS"); file != "" {
+		k, err := keys.Open(file, cfg.Logger, nil)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Authenticate = k.Authenticate
+	}
+	core, err := server.New(cfg)
 	if err != nil {
 		return nil, err
 	}

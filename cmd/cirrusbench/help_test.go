@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,6 +63,11 @@ func runExample(t *testing.T, line string) {
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-ec", line)
 	cmd.Dir = t.TempDir()
+	if strings.Contains(line, "bin/bootstrap") { // what make lambda makes
+		if out, err := goBuildBootstrap(t.Context(), filepath.Join(cmd.Dir, "bin", "bootstrap")).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
