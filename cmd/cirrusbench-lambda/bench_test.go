@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,7 +114,7 @@ func bigEvent(tb testing.TB) (event []byte, body int) {
 		"version": "2.0", "routeKey": "POST /api/v1/write", "rawPath": "/api/v1/write", "rawQueryString": "cluster_name=prod",
 		"headers": map[string]string{
 			"content-type": "application/x-protobuf", "content-encoding": "snappy", "x-prometheus-remote-write-version": "0.1.0",
-			"user-agent": "Prometheus/3.15.0", "content-length": fmt.Sprint(len(b)), "host": "abc.execute-api.us-east-1.amazonaws.com",
+			"user-agent": "Prometheus/3.15.0", "content-length": strconv.Itoa(len(b)), "host": "abc.execute-api.us-east-1.amazonaws.com",
 			"x-forwarded-for": "198.51.100.1", "x-forwarded-port": "443", "x-forwarded-proto": "https", "x-amzn-trace-id": "Root=1-5f84c7a9-0",
 		},
 		"queryStringParameters": map[string]string{"cluster_name": "prod"},
@@ -193,7 +194,7 @@ func medianOf(x []float64) float64 {
 // BenchmarkInvocation is the CPU time of one invocation with a request of 2,000 series that is put to S3 over TLS, of this
 // function and of an ordinary one, five interleaved pairs in one run; and the memory after 100.
 func BenchmarkInvocation(b *testing.B) {
-	ours, ordinary, env := build(b, "."), build(b, "../../tools/lambda-ordinary"), fakeS3(b)
+	ours, ordinary, env := build(b, "."), build(b, "./peers/ordinary"), fakeS3(b)
 	event, size := bigEvent(b)
 	b.Logf("body %d bytes, event %d bytes", size, len(event))
 	for b.Loop() {
@@ -214,7 +215,7 @@ func BenchmarkInvocation(b *testing.B) {
 
 // BenchmarkHeld is the duration of such an invocation with the CPU share of 128 MB and a pause before the next one.
 func BenchmarkHeld(b *testing.B) {
-	ours, ordinary, env := build(b, "."), build(b, "../../tools/lambda-ordinary"), fakeS3(b)
+	ours, ordinary, env := build(b, "."), build(b, "./peers/ordinary"), fakeS3(b)
 	event, _ := bigEvent(b)
 	duration := func(r lambdalog.Invocation) time.Duration { return r.Duration.Value }
 	for b.Loop() {
@@ -228,7 +229,7 @@ func BenchmarkHeld(b *testing.B) {
 
 // BenchmarkStart is the time from exec to the first question for an event, against a function that does nothing.
 func BenchmarkStart(b *testing.B) {
-	ours, nothing, ordinary := build(b, "."), build(b, "../../tools/lambda-nothing"), build(b, "../../tools/lambda-ordinary")
+	ours, nothing, ordinary := build(b, "."), build(b, "./peers/nothing"), build(b, "./internal/ordinary")
 	env := fakeS3(b)
 	event := []byte(`{"rawPath":"/healthz","requestContext":{"http":{"method":"GET"}}}`)
 	initMS := func(bootstrap string) float64 {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -31,9 +32,7 @@ func environment(kv ...string) func(string) string {
 func status(t *testing.T, h *server.Lambda, body []byte, header map[string]string) (int, string) {
 	t.Helper()
 	headers := map[string]string{"content-type": "application/x-protobuf", "content-encoding": "snappy"}
-	for k, v := range header {
-		headers[k] = v
-	}
+	maps.Copy(headers, header)
 	event, err := json.Marshal(map[string]any{"headers": headers, "body": base64.StdEncoding.EncodeToString(body), "isBase64Encoded": true})
 	if err != nil {
 		t.Fatal(err)

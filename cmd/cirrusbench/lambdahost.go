@@ -131,7 +131,9 @@ func serveLambdaHost(ctx context.Context, say io.Writer, host *lambdahost.Host, 
 	if err != nil {
 		err = errors.Join(fmt.Errorf("requests were still under way: %w", err), srv.Close())
 	}
-	<-failed // Serve has returned
+	if closed := <-failed; !errors.Is(closed, http.ErrServerClosed) { // Serve has returned: nothing is left running
+		err = errors.Join(err, closed)
+	}
 	return err
 }
 

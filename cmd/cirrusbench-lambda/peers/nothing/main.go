@@ -1,4 +1,4 @@
-// Command lambda-nothing is a Lambda function that does nothing: what aws-lambda-go itself costs, for the benchmarks.
+// Command nothing is a Lambda function that does nothing: what aws-lambda-go itself costs, for the benchmarks.
 package main
 
 import (

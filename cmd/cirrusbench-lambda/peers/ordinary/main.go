@@ -1,4 +1,4 @@
-// Command lambda-ordinary is the remote-write function that a good tutorial leads to, for the benchmarks to compare with:
+// Command ordinary is the remote-write function that a good tutorial leads to, for the benchmarks to compare with:
 // the typed event, the generated protobuf code, the SDK as it comes.
 package main
 
