@@ -47,7 +47,8 @@ func newReplayCommand(e *env) *cobra.Command {
 		Short: "Replay captured requests against an endpoint and measure its latency",
 		Long: `Replay captured remote-write requests against an endpoint and measure how long each takes.
 
-CORPUS is a location that 'cirrusbench serve' has written to: ./dir or file:///abs/dir. Without one, the
+CORPUS is a location that 'cirrusbench serve' has written to: ./dir, file:///abs/dir or
+s3://bucket/prefix (configured as for the AWS CLI, AWS_ENDPOINT_URL_S3 included). Without one, the
 captures bundled in this program are replayed; without --target, against the bundled reference server,
 started in this process on loopback with a temporary store.
 
@@ -244,7 +245,7 @@ func (o *replayOptions) loadCorpus(ctx context.Context, args []string) (*capture
 // openExisting opens a location to read from: a directory that is not there is a mistake, not an empty
 // store to create.
 func openExisting(ctx context.Context, location string) (store.Store, error) {
-	s, err := store.Open(ctx, location)
+	s, err := openStore(ctx, location)
 	if err != nil {
 		return nil, err
 	}

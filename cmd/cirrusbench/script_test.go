@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cirrusbench/cirrusbench/internal/store/storetest"
 )
 
 func cutEnv(kv string) (name, value string, ok bool) { return strings.Cut(kv, "=") }
@@ -28,7 +31,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"exitcode": exitCode,
 		"start":    start,
-		"stop":     stop,
+		"shutdown": shutdown,
 		"post":     post,
 		"get":      get,
 		"await":    await,
@@ -36,6 +39,9 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"corrupt":  corrupt,
 		"bytes":    writeBytes,
 		"truncate": truncateFile,
+		"s3":       startS3,
+
+		"bootstrap": buildBootstrap,
 	}
 }
 
@@ -75,7 +81,10 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "TMPDIR="+ts.Getenv("TMPDIR"))
+	cmd.Env = os.Environ()
+	for _, name := range append([]string{"HOME", "TMPDIR", "CIRRUSBENCH_STORE"}, s3Env...) {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
 	r, w, err := os.Pipe()
 	ts.Check(err)
 	cmd.Stderr = w
@@ -117,6 +126,29 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// s3Env is the environment in which a command finds the S3 server of startS3.
+var s3Env = []string{"AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+// startS3 starts an S3 server in memory with these buckets and lets the commands of the script find it: `s3 BUCKET…`.
+func startS3(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewServer(storetest.NewS3Server(args...))
+	ts.Defer(srv.Close)
+	for i, value := range []string{srv.URL, "us-east-1", "test", "testsecret"} {
+		ts.Setenv(s3Env[i], value)
+	}
+}
+
+// buildBootstrap builds the Lambda function as it is deployed: `bootstrap FILE`.
+func buildBootstrap(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: bootstrap FILE")
+	}
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", "lambda.norpc", "-o", ts.MkAbs(args[0]), "../cirrusbench-lambda")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("building the bootstrap: %v\n%s", err, out)
+	}
+}
+
 type runningKey struct{}
 
 // running is the script's own table of servers.
@@ -128,11 +160,11 @@ func running(ts *testscript.TestScript) map[string]*process {
 	return m
 }
 
-// stop sends SIGTERM to a started server and expects it to end with code 0: `stop NAME [PATTERN]` also looks for a
-// pattern in what it printed.
-func stop(ts *testscript.TestScript, _ bool, args []string) {
+// shutdown sends SIGTERM to a started server and expects it to end with code 0: `shutdown NAME [PATTERN]` also looks for
+// a pattern in what it printed. It is not called stop, for that is testscript's own: it ends the script there, as passed.
+func shutdown(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 1 || running(ts)[args[0]] == nil {
-		ts.Fatalf("usage: stop NAME [PATTERN]")
+		ts.Fatalf("usage: shutdown NAME [PATTERN]")
 	}
 	s := running(ts)[args[0]]
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))

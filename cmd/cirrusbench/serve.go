@@ -33,8 +33,11 @@ func newServeCommand(e *env) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the reference remote-write server",
 		Long: `Run the reference remote-write server: POST /api/v1/write takes Prometheus remote write 1.0 and 2.0,
-validates every request and stores its body as received, one object a request, synced to disk before
-the answer. The store is a corpus for 'cirrusbench replay'.
+validates every request and stores its body as received, one object a request, synced to disk (or put
+into S3) before the answer. The store is a corpus for 'cirrusbench replay'.
+
+S3 is configured as for the AWS CLI: AWS_REGION, credentials from the environment, ~/.aws or the role of
+the machine, and AWS_ENDPOINT_URL_S3 for another S3 server.
 
 GET /healthz, /readyz and /metrics are served beside it. The org is the X-Scope-OrgID header, else
 "default"; the cluster is the query parameter cluster_name, else "default". There is no authentication
@@ -52,7 +55,7 @@ Overload and a failing store are answered 503 with Retry-After, never 429: Prome
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:9201", "address to listen on; port 0 takes a free one and prints it")
-	f.StringVar(&o.store, "store", "./data", "where to keep requests: ./dir, file:///abs/dir, mem:, or null: to validate and discard")
+	f.StringVar(&o.store, "store", "./data", "where to keep requests: ./dir, file:///abs/dir, s3://bucket/prefix, mem:, or null: to validate and discard")
 	f.Var(&o.maxBody, "max-body", "largest body as sent; above it 413")
 	f.Var(&o.maxDecoded, "max-decoded", "largest body after decompression; above it 400, before anything is allocated")
 	f.Var(&o.maxInFlight, "max-in-flight-bytes", "memory for requests under way; above it 503")
@@ -62,7 +65,7 @@ Overload and a failing store are answered 503 with Retry-After, never 429: Prome
 }
 
 func runServe(ctx context.Context, e *env, o *serveOptions) error {
-	s, err := store.Open(ctx, o.store)
+	s, err := openStore(ctx, o.store)
 	if err != nil {
 		return err
 	}

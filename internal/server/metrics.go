@@ -54,6 +54,8 @@ const (
 	reasonQuery           = "query"
 	reasonBodyTooLarge    = "body_too_large"
 	reasonBodyInterrupted = "body_interrupted"
+	reasonBodyMangled     = "body_mangled"
+	reasonBodyBase64      = "body_base64"
 	reasonMemory          = "out_of_memory_budget"
 	reasonTimestampRange  = "timestamp_out_of_range"
 	reasonStoreFailed     = "store_failed"
@@ -66,7 +68,7 @@ func Reasons() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, r := range []string{
 			reasonNotFound, reasonMethod, reasonUnauthorized, reasonAuthFailed, reasonOrgName, reasonClusterName, reasonQuery,
-			reasonBodyTooLarge, reasonBodyInterrupted, reasonMemory, reasonTimestampRange, reasonStoreFailed, reasonInternal,
+			reasonBodyTooLarge, reasonBodyInterrupted, reasonBodyMangled, reasonBodyBase64, reasonMemory, reasonTimestampRange, reasonStoreFailed, reasonInternal,
 		} {
 			if !yield(r) {
 				return
