@@ -4,7 +4,8 @@
 // It is configured by the environment:
 //
 //	CIRRUSBENCH_STORE        where to keep requests: s3://bucket/prefix, or a directory in a test
-//	CIRRUSBENCH_MAX_DECODED  largest body after decompression in bytes, default 67108864
+//	CIRRUSBENCH_MAX_DECODED  largest body after decompression in bytes, default two fifths of what
+//	                         memory leaves, 64 MiB at most
 //	AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, set by Lambda
 //	AWS_ENDPOINT_URL_S3      another S3 server
 package main
@@ -62,7 +63,9 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 	if location == "" {
 		return nil, errors.New("CIRRUSBENCH_STORE is not set; hint: set it to s3://bucket/prefix")
 	}
-	decoded := 64 << 20
+	// A request takes its body, the decoded message, and as much again when its good part is packed anew.
+	budget := memory << 20 * 3 / 4
+	decoded := min(64<<20, (budget-maxEventBytes)*2/5)
 	if v := getenv("CIRRUSBENCH_MAX_DECODED"); v != "" {
 		if decoded, err = strconv.Atoi(v); err != nil || decoded < 1 || decoded > 1<<32-1 {
 			return nil, fmt.Errorf("CIRRUSBENCH_MAX_DECODED is %q; hint: set it to a number of bytes", v)
@@ -78,7 +81,7 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 		Sink:             server.NewStoreSink(s),
 		Limits:           remotewrite.Limits{MaxDecodedBytes: decoded},
 		MaxBodyBytes:     maxEventBytes,
-		MaxInFlightBytes: int64(max(memory<<20*3/4, maxEventBytes+1+decoded)),
+		MaxInFlightBytes: max(int64(budget), maxEventBytes+1+int64(decoded)+remotewrite.EncodedLen(int64(decoded))),
 		StoreTimeout:     storeTimeout,
 		Logger:           lambdacontext.NewLogger(),
 	})

@@ -47,7 +47,7 @@ decides the bill of a small function, and does not depend on the quota's period,
 SIGTERM or Ctrl-C lets invocations under way finish; a second one kills.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
-		Example: `  make lambda
+		Example: `  make lambda     # in a checkout: builds bin/bootstrap
   CIRRUSBENCH_STORE=/tmp/lambda-store cirrusbench lambda-host bin/bootstrap --memory 128 --out reports.log
   cirrusbench replay --target http://127.0.0.1:9202/api/v1/write --rate 20 --duration 10s
   cirrusbench invocations reports.log`,

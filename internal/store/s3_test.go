@@ -214,7 +214,7 @@ func (f roundTripper) Do(r *http.Request) (*http.Response, error) { return f(r) 
 func TestS3RetryIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := storetest.S3Config("http://s3.test", "key", "secret")
-		cfg.HTTPClient = roundTripper(func(r *http.Request) (*http.Response, error) {
+		cfg.HTTPClient = roundTripper(func(*http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			storetest.WriteS3Error(w, http.StatusServiceUnavailable, "SlowDown")
 			return w.Result(), nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/xml"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -197,9 +198,7 @@ func (p *FaultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rec := &recorder{header: http.Header{}, status: http.StatusOK}
 		p.Next.ServeHTTP(rec, r)
 		if !fault.Reset {
-			for k, v := range rec.header {
-				w.Header()[k] = v
-			}
+			maps.Copy(w.Header(), rec.header)
 			w.WriteHeader(rec.status)
 			_, _ = w.Write(rec.body.Bytes()[:min(fault.CutAfter, rec.body.Len())])
 			_ = http.NewResponseController(w).Flush()
