@@ -6,7 +6,8 @@
 //	CIRRUSBENCH_STORE        where to keep requests: s3://bucket/prefix, or a directory in a test
 //	CIRRUSBENCH_KEYS         YAML file with the hashes of API keys by org, as for 'cirrusbench serve --keys', in the
 //	                         package or a layer; without it the function checks no keys
-//	CIRRUSBENCH_MAX_DECODED  largest body after decompression in bytes, default a fifth of the memory and 64 MiB at most
+//	CIRRUSBENCH_MAX_DECODED  largest body after decompression in bytes, default two fifths of what
+//	                         memory leaves, 64 MiB at most
 //	AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, set by Lambda
 //	AWS_ENDPOINT_URL_S3      another S3 server
 package main
@@ -65,7 +66,9 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 	if location == "" {
 		return nil, errors.New("CIRRUSBENCH_STORE is not set; hint: set it to s3://bucket/prefix")
 	}
-	decoded := min(64<<20, memory<<20/5)
+	// A request takes its body, the decoded message, and as much again when its good part is packed anew.
+	budget := memory << 20 * 3 / 4
+	decoded := min(64<<20, (budget-maxEventBytes)*2/5)
 	if v := getenv("CIRRUSBENCH_MAX_DECODED"); v != "" {
 		if decoded, err = strconv.Atoi(v); err != nil || decoded < 1 || decoded > 1<<32-1 {
 			return nil, fmt.Errorf("CIRRUSBENCH_MAX_DECODED is %q; hint: set it to a number of bytes", v)
@@ -82,7 +85,7 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 		Limits:       remotewrite.Limits{MaxDecodedBytes: decoded},
 		MaxBodyBytes: maxEventBytes,
 		// Lambda gives an environment one event at a time, or as many as it says there.
-		MaxInFlightBytes: (maxEventBytes + 1 + int64(decoded) + remotewrite.EncodedLen(int64(decoded))) * int64(lambdacontext.MaxConcurrency()),
+		MaxInFlightBytes: max(int64(budget), maxEventBytes+1+int64(decoded)+remotewrite.EncodedLen(int64(decoded))) * int64(lambdacontext.MaxConcurrency()),
 		StoreTimeout:     storeTimeout,
 		Logger:           lambdacontext.NewLogger(),
 	}
