@@ -48,6 +48,25 @@ if [ ! -x "$prometheus3" ]; then
 fi
 export CIRRUSBENCH_PROMETHEUS3=$prometheus3
 
+# The SAM template: cfn-lint looks at it as it stands, check-sam.py at what its transform makes of it.
+venv=$PWD/.cache/cfn-lint-1.58.0
+if [ ! -x "$venv/bin/cfn-lint" ]; then
+	echo "integration: installing cfn-lint"
+	python3 -m venv "$venv" 2>/dev/null || {
+		apt-get update -qq >/dev/null
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
+		rm -rf "$venv" && python3 -m venv "$venv"
+	}
+	"$venv/bin/pip" install -q --disable-pip-version-check cfn-lint==1.58.0 aws-sam-translator==1.115.0
+fi
+"$venv/bin/cfn-lint" deploy/sam/template.yaml
+"$venv/bin/python" tools/check-sam.py
+
+# The Lambda function as it is deployed, but for this machine.
+make -s lambda
+CIRRUSBENCH_BOOTSTRAP=$PWD/bin/bootstrap
+export CIRRUSBENCH_BOOTSTRAP
+
 BIN=$(cd "$(dirname "${BIN:-bin/cirrusbench}")" && pwd)/cirrusbench
 export CIRRUSBENCH_BINARY=$BIN
 go test -tags integration -count=1 -run '^TestIntegration' -v ./internal/store ./cmd/cirrusbench

@@ -34,7 +34,7 @@ marked as unsupported: D5 needs 100,001 samples in a pair.
 ` + exitCodes(exitOK, exitFailed, exitUsage),
 		Example: `  printf 'src,dst,latency_ms\na,b,1.5\na,b,2.5\n' | cirrusbench deltas -
   cirrusbench replay --requests 100 --out run.json; cirrusbench deltas run.json -o json`,
-		Args:    argsRange(1, 1, "FILE"),
+		Args: argsRange(1, 1, "FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := readDeltas(e, args[0], method, negative)
 			if err != nil {

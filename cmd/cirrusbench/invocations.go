@@ -36,7 +36,7 @@ and reading goes on.
 ` + exitCodes(exitOK, exitFailed, exitUsage),
 		Example: `  echo 'Duration: 41.37 ms Billed Duration: 42 ms Memory Size: 128 MB' | cirrusbench invocations -
   aws logs tail /aws/lambda/my-function --since 1d | cirrusbench invocations - -o json`,
-		Args:    argsRange(1, -1, "FILE"),
+		Args: argsRange(1, -1, "FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return runInvocations(e, args, output, out)
 		},

@@ -93,6 +93,7 @@ billed into money and concurrency over 24 months.`,
 		newDeltasCommand(e),
 		newInvocationsCommand(e),
 		newForecastCommand(e),
+		newLambdaHostCommand(e),
 		newVersionCommand(e),
 	)
 	return root

@@ -51,6 +51,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"truncate":  truncateFile,
 		"s3":        startS3,
 		"cert":      writeCertificate,
+		"bootstrap": buildBootstrap,
 
 		"await-post": awaitPost,
 	}
@@ -93,7 +94,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = os.Environ()
-	for _, name := range append([]string{"HOME", "TMPDIR"}, s3Env...) {
+	for _, name := range append([]string{"HOME", "TMPDIR", "CIRRUSBENCH_STORE"}, s3Env...) {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	r, w, err := os.Pipe()
@@ -146,6 +147,17 @@ func startS3(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(srv.Close)
 	for i, value := range []string{srv.URL, "us-east-1", "test", "testsecret"} {
 		ts.Setenv(s3Env[i], value)
+	}
+}
+
+// buildBootstrap builds the Lambda function as it is deployed: `bootstrap FILE`.
+func buildBootstrap(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: bootstrap FILE")
+	}
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", "lambda.norpc", "-o", ts.MkAbs(args[0]), "../cirrusbench-lambda")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("building the bootstrap: %v\n%s", err, out)
 	}
 }
 

@@ -11,6 +11,9 @@
 //	GET  /livez, /healthz       200 while the process lives
 //	GET  /readyz                200 while it wants traffic, else 503
 //
+// [Core.Lambda] is its face in a Lambda function: it makes that HTTP request of an
+// event and the event's answer of the HTTP one.
+//
 // # What a sender is told
 //
 // Senders repeat a request for ever on 5xx and drop it on 4xx, 429 included
@@ -25,7 +28,8 @@
 //	404  405  unknown path or method
 //	413  the body is over the limit
 //	415  content type or encoding unknown, so that the sender may change to another
-//	500  a bug; the panic is logged
+//	500  a bug; the panic is logged. Also a body that a gateway has turned into text,
+//	     until somebody repairs the gateway
 //	503  not stored, with Retry-After: the sink failed, memory is short, the
 //	     body did not arrive; never 429
 //

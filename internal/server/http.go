@@ -205,6 +205,9 @@ func (x *exchange) interrupted(err error) Result {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return x.tooLarge()
 	}
+	if e, ok := errors.AsType[*remotewrite.Error](err); ok { // the body of a Lambda event is beyond reading
+		return x.refuseError(e)
+	}
 	x.err = fmt.Errorf("reading body: %w", err)
 	res := x.unavailable(reasonBodyInterrupted, "the body did not arrive in full")
 	res.Header["Connection"] = []string{"close"}

@@ -58,6 +58,8 @@ const (
 	reasonQuery           = "query"
 	reasonBodyTooLarge    = "body_too_large"
 	reasonBodyInterrupted = "body_interrupted"
+	reasonBodyMangled     = "body_mangled"
+	reasonBodyBase64      = "body_base64"
 	reasonMemory          = "out_of_memory_budget"
 	reasonEmptyMessage    = "empty_message"
 	reasonForbidden       = "forbidden"
@@ -72,7 +74,7 @@ func Reasons() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, r := range []string{
 			reasonNotFound, reasonMethod, reasonUnauthorized, reasonAuthFailed, reasonOrgName, reasonClusterName, reasonQuery,
-			reasonBodyTooLarge, reasonBodyInterrupted, reasonMemory, reasonEmptyMessage, reasonForbidden, reasonTimestampRange, reasonStoreFailed, reasonInternal,
+			reasonBodyTooLarge, reasonBodyInterrupted, reasonBodyMangled, reasonBodyBase64, reasonMemory, reasonEmptyMessage, reasonForbidden, reasonTimestampRange, reasonStoreFailed, reasonInternal,
 		} {
 			if !yield(r) {
 				return
