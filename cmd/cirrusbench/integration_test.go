@@ -46,6 +46,13 @@ func startServe(t *testing.T, args ...string) (url string, stop func()) {
 // startServeEnv is startServe with more in the environment.
 func startServeEnv(t *testing.T, environ []string, args ...string) (url string, stop func()) {
 	t.Helper()
+	url, stop, _ = startServeKill(t, environ, args...)
+	return url, stop
+}
+
+// startServeKill is startServeEnv with a func that ends it with SIGKILL instead.
+func startServeKill(t *testing.T, environ []string, args ...string) (url string, stop, kill func()) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary(t), append([]string{"serve", "--listen", "127.0.0.1:0", "--quiet"}, args...)...)
 	cmd.Env = append(os.Environ(), environ...)
 	stderr, err := cmd.StderrPipe()
@@ -73,7 +80,7 @@ func startServeEnv(t *testing.T, environ []string, args ...string) (url string, 
 			t.Logf("serve: %s", lines.Text())
 		}
 	}()
-	return url, func() {
+	stop = func() {
 		t.Helper()
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -82,6 +89,14 @@ func startServeEnv(t *testing.T, environ []string, args ...string) (url string, 
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("serve ended with %v", err)
 		}
+	}
+	return url, stop, func() {
+		t.Helper()
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-drained
+		_ = cmd.Wait() // killed, of course
 	}
 }
 
