@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -63,7 +64,11 @@ func captured(t *testing.T) []byte {
 // The function stores in S3 with nothing but the variables that Lambda sets.
 func TestStoresInS3(t *testing.T) {
 	s3 := storetest.NewS3Server("bucket")
-	srv := httptest.NewServer(s3)
+	token := ""
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token = r.Header.Get("X-Amz-Security-Token")
+		s3.ServeHTTP(w, r)
+	}))
 	defer srv.Close()
 	h, err := setUp(environment(
 		"CIRRUSBENCH_STORE", "s3://bucket/captures", "AWS_REGION", "eu-central-1", "AWS_ENDPOINT_URL_S3", srv.URL,
@@ -77,6 +82,9 @@ func TestStoresInS3(t *testing.T) {
 		if code, says := status(t, h, body, nil); code != 204 {
 			t.Fatal(code, says)
 		}
+	}
+	if token != "token" {
+		t.Errorf("the session token is %q", token)
 	}
 	objects := s3.Objects("bucket")
 	if len(objects) != 1 {

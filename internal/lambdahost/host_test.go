@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ func function(role string) {
 	if role == "broken" {
 		fmt.Println("cannot start")
 		os.Exit(1)
+	}
+	if role == "heavy" {
+		burn()
 	}
 	calls := 0
 	lambda.Start(func(ctx context.Context, event json.RawMessage) (any, error) {
@@ -198,7 +202,8 @@ func TestFailures(t *testing.T) {
 		{"error", `"error"`, "no luck", "", false},
 		{"panic", `"panic"`, "a bug", "Status: error\tError Type: Runtime.ExitError", true},
 		{"exit", `"exit"`, "Runtime exited", "Status: error\tError Type: Runtime.ExitError", true},
-		{"timeout", `"hang"`, "timed out after 1.00 seconds", "Duration: 1000.00 ms\tBilled Duration: 1000 ms\tMemory Size: 128 MB\t", true},
+		{"timeout", `"hang"`, "timed out after 1.00 seconds", "\tDuration: 1000.00 ms\tBilled Duration: 1000 ms\tMemory Size: 128 MB\t", true},
+		{"timeout, its status", `"hang"`, "Task timed out", " MB\tStatus: timeout\t\n", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h, log := start(t, "ok", lambdahost.Config{Environments: 1, Timeout: time.Second})
@@ -246,15 +251,16 @@ func retry(t *testing.T, h *lambdahost.Host, event string) (reply, lambdahost.An
 func TestIdleDeath(t *testing.T) {
 	h, log := start(t, "ok", lambdahost.Config{Environments: 1})
 	first, _ := call(t, h, `"exit later"`)
-	for {
-		r, a := retry(t, h, `{}`)
-		if a.FunctionError != "" { // it ended in the middle after all
-			continue
-		}
-		if r.PID != first.PID {
-			break
-		}
+	p, err := os.FindProcess(first.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p.Signal(syscall.Signal(0)) == nil { // until it has been waited for
 		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // and the one who waited has said so
+	if r, a := retry(t, h, `{}`); a.FunctionError != "" || r.PID == first.PID {
+		t.Errorf("%s", a.Payload)
 	}
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
