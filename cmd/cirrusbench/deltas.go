@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -92,6 +93,12 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		run, err := stats.ReadRun(r, label)
 		if err != nil {
 			return nil, err
+		}
+		if run.Client.Verdict != "valid" && run.Client.Verdict != "" {
+			e.sayf("warning: the run in %s is INVALID, do not trust its deltas: %s", label, strings.Join(run.Client.Reasons, "; "))
+		}
+		if run.Interrupted {
+			e.sayf("warning: the run in %s was interrupted: %d of %d requests were not sent", label, run.Counts.NotSent, run.Counts.Planned)
 		}
 		return run.Deltas, nil
 	default:

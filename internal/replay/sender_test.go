@@ -76,7 +76,8 @@ func TestJudge(t *testing.T) {
 	}{
 		{"1.0 confirms by its status", v1, Response{Status: 204}, stats.OK, "", 5},
 		{"2.0 confirms all", v2, Response{Status: 204, Confirmed: true, Written: Written{5, 2, 1}}, stats.OK, "", 5},
-		{"2.0 confirms more, as a deduplicating store may", v2, Response{Status: 200, Confirmed: true, Written: Written{6, 2, 1}}, stats.OK, "", 6},
+		{"2.0 confirms more than was sent, which cannot be", v2, Response{Status: 200, Confirmed: true, Written: Written{6, 2, 1}}, stats.OK, "", 5},
+		{"2.0 without the headers", v2, Response{Status: 204}, stats.OK, "", 0},
 		{"2.0 lost samples behind a 204", v2, Response{Status: 204, Confirmed: true, Written: Written{4, 2, 1}}, stats.Failed, "short_write", 4},
 		{"2.0 lost an exemplar behind a 204", v2, Response{Status: 204, Confirmed: true, Written: Written{5, 2, 0}}, stats.Failed, "short_write", 5},
 		{"redirect is no success", v1, Response{Status: 302}, stats.Failed, "http_302", 0},
