@@ -42,7 +42,7 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 		echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x ./$$dir || exit 1; done; done
 
 bench: ## benchmarks; each prints a ratio to a named peer or limit
-	@$(GO) test -run '^$$' -bench . -benchmem ./internal/... | grep -vE '^(PASS|ok|\?)'
+	@$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./cmd/cirrusbench-lambda | grep -vE '^(PASS|ok|\?)'
 
 lint: ## golangci-lint
 	@$(GO) run $(GOLANGCI_LINT) run ./...

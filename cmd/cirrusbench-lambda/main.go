@@ -4,6 +4,8 @@
 // It is configured by the environment:
 //
 //	CIRRUSBENCH_STORE        where to keep requests: s3://bucket/prefix, or a directory in a test
+//	CIRRUSBENCH_KEYS         YAML file with the hashes of API keys by org, as for 'cirrusbench serve --keys', in the
+//	                         package or a layer; without it the function checks no keys
 //	CIRRUSBENCH_MAX_DECODED  largest body after decompression in bytes, default two fifths of what
 //	                         memory leaves, 64 MiB at most
 //	AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, set by Lambda
@@ -29,6 +31,7 @@ import (
 
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/server"
+	"github.com/cirrusbench/cirrusbench/internal/server/keys"
 	"github.com/cirrusbench/cirrusbench/internal/store"
 )
 
@@ -77,14 +80,23 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 	if err != nil {
 		return nil, err
 	}
-	core, err := server.New(server.Config{
-		Sink:             server.NewStoreSink(s),
-		Limits:           remotewrite.Limits{MaxDecodedBytes: decoded},
-		MaxBodyBytes:     maxEventBytes,
-		MaxInFlightBytes: max(int64(budget), maxEventBytes+1+int64(decoded)+remotewrite.EncodedLen(int64(decoded))),
+	cfg := server.Config{
+		Sink:         server.NewStoreSink(s),
+		Limits:       remotewrite.Limits{MaxDecodedBytes: decoded},
+		MaxBodyBytes: maxEventBytes,
+		// Lambda gives an environment one event at a time, or as many as it says there.
+		MaxInFlightBytes: max(int64(budget), maxEventBytes+1+int64(decoded)+remotewrite.EncodedLen(int64(decoded))) * int64(lambdacontext.MaxConcurrency()),
 		StoreTimeout:     storeTimeout,
 		Logger:           lambdacontext.NewLogger(),
-	})
+	}
+	if file := getenv("CIRRUSBENCH_KEYS"); file != "" {
+		k, err := keys.Open(file, cfg.Logger, nil)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Authenticate = k.Authenticate
+	}
+	core, err := server.New(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ type lambdaHostOptions struct {
 	environments, memory int
 	timeout, cpuPeriod   time.Duration
 	holdCPU              bool
+	env                  []string
 }
 
 func newLambdaHostCommand(e *env) *cobra.Command {
@@ -38,8 +39,8 @@ In front is an HTTP API: every request becomes an event of payload format 2.0, a
 a function URL, so that 'cirrusbench replay --target' works against it. When all environments are busy
 the answer is 429; POST ` + lambdahost.PathInvoke + ` takes an event as it is.
 
-The function inherits the environment; give it CIRRUSBENCH_STORE and the like there. --hold-cpu gives each
-environment, after its start, the CPU time of its memory size (MB / 1769 of a CPU) by a cgroup quota, which
+'make lambda' builds the reference server as such a bootstrap, bin/bootstrap. The function inherits the
+environment, and --env adds to it; secrets belong into the environment. --hold-cpu gives each after its start, the CPU time of its memory size (MB / 1769 of a CPU) by a cgroup quota, which
 needs root or a delegated cgroup. At 128 MB that is 1.45 ms every 20 ms: what needs more waits. Without
 it durations are those of a whole CPU. The CPU time per invocation is printed at the end; it is what
 decides the bill of a small function, and does not depend on the quota's period, which AWS does not publish.
@@ -47,8 +48,7 @@ decides the bill of a small function, and does not depend on the quota's period,
 SIGTERM or Ctrl-C lets invocations under way finish; a second one kills.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
-		Example: `  make lambda     # in a checkout: builds bin/bootstrap
-  CIRRUSBENCH_STORE=/tmp/lambda-store cirrusbench lambda-host bin/bootstrap --memory 128 --out reports.log
+		Example: `  cirrusbench lambda-host bin/bootstrap --env CIRRUSBENCH_STORE=./data --out reports.log
   cirrusbench replay --target http://127.0.0.1:9202/api/v1/write --rate 20 --duration 10s
   cirrusbench invocations reports.log`,
 		Args: argsRange(1, -1, "the bootstrap"),
@@ -63,6 +63,7 @@ SIGTERM or Ctrl-C lets invocations under way finish; a second one kills.
 	f.DurationVar(&o.timeout, "timeout", lambdahost.DefaultTimeout, "end an invocation that takes longer")
 	f.BoolVar(&o.holdCPU, "hold-cpu", false, "hold the CPU share of the memory size")
 	f.DurationVar(&o.cpuPeriod, "cpu-period", lambdahost.DefaultCPUPeriod, "period of the quota")
+	f.StringArrayVar(&o.env, "env", nil, "NAME=value for the function's environment; may be given several times")
 	f.StringVar(&o.cgroup, "cgroup", "", "cgroup directory to work under (default the root of the hierarchy)")
 	return cmd
 }
@@ -75,6 +76,11 @@ func runLambdaHost(ctx context.Context, e *env, o *lambdaHostOptions, command []
 	if err != nil {
 		return withHint(fmt.Errorf("finding the bootstrap: %w", err), "build one with 'make lambda' and give its path, bin/bootstrap")
 	}
+	for _, kv := range o.env {
+		if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
+			return usagef("write --env CIRRUSBENCH_STORE=./data", "--env %q is not NAME=value", kv)
+		}
+	}
 	log := e.out
 	if o.out != "" {
 		f, err := os.OpenFile(o.out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -85,7 +91,7 @@ func runLambdaHost(ctx context.Context, e *env, o *lambdaHostOptions, command []
 		log = f
 	}
 	host, err := lambdahost.New(lambdahost.Config{
-		Command: append([]string{path}, command[1:]...), Env: os.Environ(), Environments: o.environments, MemoryMB: o.memory,
+		Command: append([]string{path}, command[1:]...), Env: append(os.Environ(), o.env...), Environments: o.environments, MemoryMB: o.memory,
 		Timeout: o.timeout, HoldCPU: o.holdCPU, CPUPeriod: o.cpuPeriod, Cgroup: o.cgroup, Log: log,
 	})
 	if _, ok := errors.AsType[*lambdahost.CPUError](err); ok {
@@ -125,7 +131,9 @@ func serveLambdaHost(ctx context.Context, say io.Writer, host *lambdahost.Host, 
 	if err != nil {
 		err = errors.Join(fmt.Errorf("requests were still under way: %w", err), srv.Close())
 	}
-	<-failed // Serve has returned
+	if closed := <-failed; !errors.Is(closed, http.ErrServerClosed) { // Serve has returned: nothing is left running
+		err = errors.Join(err, closed)
+	}
 	return err
 }
 

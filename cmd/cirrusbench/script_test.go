@@ -94,7 +94,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = os.Environ()
-	for _, name := range append([]string{"HOME", "TMPDIR", "CIRRUSBENCH_STORE"}, s3Env...) {
+	for _, name := range append([]string{"HOME", "TMPDIR"}, s3Env...) {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	r, w, err := os.Pipe()
@@ -155,10 +155,13 @@ func buildBootstrap(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: bootstrap FILE")
 	}
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", "lambda.norpc", "-o", ts.MkAbs(args[0]), "../cirrusbench-lambda")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := goBuildBootstrap(context.Background(), ts.MkAbs(args[0])).CombinedOutput(); err != nil {
 		ts.Fatalf("building the bootstrap: %v\n%s", err, out)
 	}
+}
+
+func goBuildBootstrap(ctx context.Context, file string) *exec.Cmd {
+	return exec.CommandContext(ctx, "go", "build", "-tags", "lambda.norpc", "-o", file, "../cirrusbench-lambda")
 }
 
 // writeCertificate makes a self-signed certificate for loopback: `cert CERT KEY NAME`.

@@ -19,6 +19,8 @@ func burn() {
 		}
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	for end := used() + burned; used() < end; {
+	end := used() + burned
+	for used() < end {
+		continue
 	}
 }

@@ -8,6 +8,18 @@ import (
 	"github.com/cirrusbench/cirrusbench/internal/lambdahost"
 )
 
+// The CPU time of the start is not that of the invocations.
+func TestCPUOfInvocations(t *testing.T) {
+	h, _ := start(t, "heavy", lambdahost.Config{})
+	call(t, h, `{}`)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if cpu := h.Stats().CPU; cpu <= 0 || cpu >= burned {
+		t.Errorf("%v of CPU time after a start that took more than %v", cpu, burned)
+	}
+}
+
 // Under the quota of 128 MB, CPU time takes fourteen times as long; the kernel sees to that, not the clock's luck. The
 // start is not held, and nothing is left of the cgroups.
 func TestHoldCPU(t *testing.T) {

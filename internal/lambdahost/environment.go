@@ -78,9 +78,9 @@ func (e *environment) serve(inv *invocation) *report {
 	events := p.events // the process has asked, so somebody takes it soon
 
 	answered := false
-	answer := func(a Answer, err error) {
+	answer := func(a Answer) {
 		if !answered {
-			inv.answer <- outcome{answer: a, err: err}
+			inv.answer <- outcome{answer: a}
 			answered = true
 		}
 	}
@@ -89,13 +89,13 @@ func (e *environment) serve(inv *invocation) *report {
 		case events <- inv:
 			events = nil
 		case a := <-p.answers:
-			answer(a, nil)
+			answer(a)
 		case at := <-p.asks: // it is done when it wants more
 			r.duration = at.Sub(begin)
 			// An answer comes before the question, but select does not know that.
 			select {
 			case a := <-p.answers:
-				answer(a, nil)
+				answer(a)
 			default:
 			}
 			asked = true
@@ -103,18 +103,18 @@ func (e *environment) serve(inv *invocation) *report {
 			r.duration, r.status, r.errorType = at.Sub(begin), "error", "Runtime.ExitError"
 			select {
 			case a := <-p.answers:
-				answer(a, nil)
+				answer(a)
 			default:
 			}
-			answer(errorAnswer("Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited"), nil)
+			answer(errorAnswer("Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited"))
 			asked = true
 		case <-timeout.C:
 			r.duration, r.status = h.cfg.Timeout, "timeout"
-			answer(errorAnswer("Sandbox.Timedout", "RequestId: "+inv.id+" Error: Task timed out after "+seconds(h.cfg.Timeout)+" seconds"), nil)
+			answer(errorAnswer("Sandbox.Timedout", "RequestId: "+inv.id+" Error: Task timed out after "+seconds(h.cfg.Timeout)+" seconds"))
 			asked = true
 		}
 	}
-	answer(errorAnswer("Runtime.NoAnswer", "RequestId: "+inv.id+" Error: the function asked for the next event without an answer"), nil)
+	answer(errorAnswer("Runtime.NoAnswer", "RequestId: "+inv.id+" Error: the function asked for the next event without an answer"))
 	r.maxMemoryMB = p.maxMemoryMB(h.cfg.MemoryMB)
 	if r.status != "" {
 		e.end() // before the lines, so that what the process printed comes first

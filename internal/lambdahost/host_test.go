@@ -11,8 +11,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,34 +42,37 @@ func function(role string) {
 		fmt.Println("cannot start")
 		os.Exit(1)
 	}
+	if role == "heavy" {
+		burn()
+	}
 	calls := 0
 	lambda.Start(func(ctx context.Context, event json.RawMessage) (any, error) {
 		calls++
-		switch in := string(event); {
-		case in == `"exit"`:
+		switch string(event) {
+		case `"exit"`:
 			os.Exit(4)
-		case in == `"exit later"`:
+		case `"exit later"`:
 			time.AfterFunc(50*time.Millisecond, func() { os.Exit(4) })
-		case in == `"panic"`:
+		case `"panic"`:
 			panic("a bug")
-		case in == `"error"`:
+		case `"error"`:
 			return nil, errors.New("no luck")
-		case in == `"hang"`:
+		case `"hang"`:
 			time.Sleep(time.Hour)
-		case in == `"burn"`:
+		case `"burn"`:
 			burn()
-		case in == `"wait"`:
+		case `"wait"`:
 			time.Sleep(300 * time.Millisecond)
-		case in == `"nonsense"`:
+		case `"nonsense"`:
 			return "not an HTTP answer", nil
-		case in == `"print"`:
+		case `"print"`:
 			fmt.Println("one line\nREPORT: mine")
 		}
 		if _, ok := ctx.Deadline(); !ok {
 			return nil, errors.New("no deadline")
 		}
 		if role == "echo" {
-			return map[string]any{"statusCode": 200, "headers": map[string]string{"X-Call": fmt.Sprint(calls)}, "body": string(event)}, nil
+			return map[string]any{"statusCode": 200, "headers": map[string]string{"X-Call": strconv.Itoa(calls)}, "body": string(event)}, nil
 		}
 		return map[string]any{"call": calls, "pid": os.Getpid(), "memory": os.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"), "region": os.Getenv("AWS_REGION")}, nil
 	})
@@ -197,7 +202,8 @@ func TestFailures(t *testing.T) {
 		{"error", `"error"`, "no luck", "", false},
 		{"panic", `"panic"`, "a bug", "Status: error\tError Type: Runtime.ExitError", true},
 		{"exit", `"exit"`, "Runtime exited", "Status: error\tError Type: Runtime.ExitError", true},
-		{"timeout", `"hang"`, "timed out after 1.00 seconds", "Duration: 1000.00 ms\tBilled Duration: 1000 ms\tMemory Size: 128 MB\t", true},
+		{"timeout", `"hang"`, "timed out after 1.00 seconds", "\tDuration: 1000.00 ms\tBilled Duration: 1000 ms\tMemory Size: 128 MB\t", true},
+		{"timeout, its status", `"hang"`, "Task timed out", " MB\tStatus: timeout\t\n", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h, log := start(t, "ok", lambdahost.Config{Environments: 1, Timeout: time.Second})
@@ -245,15 +251,16 @@ func retry(t *testing.T, h *lambdahost.Host, event string) (reply, lambdahost.An
 func TestIdleDeath(t *testing.T) {
 	h, log := start(t, "ok", lambdahost.Config{Environments: 1})
 	first, _ := call(t, h, `"exit later"`)
-	for {
-		r, a := retry(t, h, `{}`)
-		if a.FunctionError != "" { // it ended in the middle after all
-			continue
-		}
-		if r.PID != first.PID {
-			break
-		}
+	p, err := os.FindProcess(first.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p.Signal(syscall.Signal(0)) == nil { // until it has been waited for
 		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // and the one who waited has said so
+	if r, a := retry(t, h, `{}`); a.FunctionError != "" || r.PID == first.PID {
+		t.Errorf("%s", a.Payload)
 	}
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
@@ -324,7 +331,7 @@ func TestFront(t *testing.T) {
 	h, _ := start(t, "echo", lambdahost.Config{})
 	srv := httptest.NewServer(h.Handler())
 	defer srv.Close()
-	do := func(path, contentType string, body []byte) (*http.Response, string) {
+	do := func(path, contentType string, body []byte) (status int, header http.Header, answer string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+path, bytes.NewReader(body))
 		if err != nil {
@@ -342,11 +349,11 @@ func TestFront(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resp, string(b)
+		return resp.StatusCode, resp.Header, string(b)
 	}
-	resp, got := do("/api/v1/write?cluster_name=a%20b", "application/x-protobuf", []byte{0xff, 0})
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("X-Call") == "" {
-		t.Errorf("%s %v", resp.Status, resp.Header)
+	code, header, got := do("/api/v1/write?cluster_name=a%20b", "application/x-protobuf", []byte{0xff, 0})
+	if code != http.StatusOK || header.Get("X-Call") == "" {
+		t.Errorf("%d %v", code, header)
 	}
 	for _, want := range []string{
 		`"version":"2.0"`, `"rawPath":"/api/v1/write"`, `"rawQueryString":"cluster_name=a%20b"`, `"cluster_name":"a b"`,
@@ -356,23 +363,23 @@ func TestFront(t *testing.T) {
 			t.Errorf("no %s in %s", want, got)
 		}
 	}
-	if _, got := do("/x", "text/plain; charset=utf-8", []byte("hé")); !strings.Contains(got, `"body":"hé","headers"`) || !strings.Contains(got, `"isBase64Encoded":false`) {
+	if _, _, got := do("/x", "text/plain; charset=utf-8", []byte("hé")); !strings.Contains(got, `"body":"hé","headers"`) || !strings.Contains(got, `"isBase64Encoded":false`) {
 		t.Error(got)
 	}
-	if _, got := do("/x", "application/json", []byte("\xff")); !strings.Contains(got, `"isBase64Encoded":true`) {
+	if _, _, got := do("/x", "application/json", []byte("\xff")); !strings.Contains(got, `"isBase64Encoded":true`) {
 		t.Error(got)
 	}
-	if resp, _ := do("/x", "application/x-protobuf", make([]byte, 5<<20)); resp.StatusCode != http.StatusRequestEntityTooLarge { // 6.7 MiB in base64
-		t.Error(resp.Status)
+	if code, _, _ := do("/x", "application/x-protobuf", make([]byte, 5<<20)); code != http.StatusRequestEntityTooLarge { // 6.7 MiB in base64
+		t.Error(code)
 	}
-	if resp, _ := do("/x", "application/x-protobuf", make([]byte, 10<<20+1)); resp.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Error(resp.Status)
+	if code, _, _ := do("/x", "application/x-protobuf", make([]byte, 10<<20+1)); code != http.StatusRequestEntityTooLarge {
+		t.Error(code)
 	}
-	if resp, got := do(lambdahost.PathInvoke, "application/json", []byte(`{"a": 1}`)); resp.StatusCode != http.StatusOK || !strings.Contains(got, `"body":"{\"a\": 1}"`) {
-		t.Error(resp.Status, got)
+	if code, _, got := do(lambdahost.PathInvoke, "application/json", []byte(`{"a": 1}`)); code != http.StatusOK || !strings.Contains(got, `"body":"{\"a\": 1}"`) {
+		t.Error(code, got)
 	}
-	if resp, _ := do(lambdahost.PathInvoke, "application/json", []byte(`"error"`)); resp.StatusCode != http.StatusOK || resp.Header.Get("X-Amz-Function-Error") != "Unhandled" {
-		t.Error(resp.Status, resp.Header)
+	if code, header, _ := do(lambdahost.PathInvoke, "application/json", []byte(`"error"`)); code != http.StatusOK || header.Get("X-Amz-Function-Error") != "Unhandled" {
+		t.Error(code, header)
 	}
 }
 

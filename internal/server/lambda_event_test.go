@@ -33,6 +33,19 @@ func TestEventBodyPieces(t *testing.T) {
 	}
 }
 
+// Line breaks that the base64 package would skip must not shorten a body in silence.
+func TestEventBodyLineBreaks(t *testing.T) {
+	for _, body := range []string{"AAA\n\n\n\nA", "\n\n\n\nAAAAAAAA", "AAAA\r\n\r\nAAAA", "\nAAA\nAAA\nAAA\nAAA"} {
+		for _, piece := range []int{1, 3, 6, 100} {
+			ev := event{body: []byte(body), base64: true}
+			got, err := io.ReadAll(&pieces{r: ev.reader(), n: piece})
+			if _, ok := errors.AsType[*remotewrite.Error](err); !ok {
+				t.Errorf("%q in pieces of %d: %x, %v", body, piece, got, err)
+			}
+		}
+	}
+}
+
 type pieces struct {
 	r io.Reader
 	n int

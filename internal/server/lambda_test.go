@@ -108,9 +108,7 @@ func (a lambdaAnswer) header() http.Header {
 	for k, v := range a.Headers {
 		h.Set(k, v)
 	}
-	for k, v := range a.MultiValueHeaders {
-		h[k] = v
-	}
+	maps.Copy(h, a.MultiValueHeaders)
 	return h
 }
 

@@ -74,7 +74,8 @@ func Reasons() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, r := range []string{
 			reasonNotFound, reasonMethod, reasonUnauthorized, reasonAuthFailed, reasonOrgName, reasonClusterName, reasonQuery,
-			reasonBodyTooLarge, reasonBodyInterrupted, reasonBodyMangled, reasonBodyBase64, reasonMemory, reasonEmptyMessage, reasonForbidden, reasonTimestampRange, reasonStoreFailed, reasonInternal,
+			reasonBodyTooLarge, reasonBodyInterrupted, reasonBodyMangled, reasonBodyBase64, reasonMemory, reasonEmptyMessage, reasonForbidden,
+			reasonTimestampRange, reasonStoreFailed, reasonInternal,
 		} {
 			if !yield(r) {
 				return
