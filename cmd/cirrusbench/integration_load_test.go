@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,10 +60,11 @@ func (l *load) run(t *testing.T, senders int, seed uint64, stop <-chan struct{})
 }
 
 func (l *load) post(t *testing.T, client *http.Client, rng *rand.Rand, unique string) {
+	t.Helper()
 	var req prompb.WriteRequest
 	for i := range 1 + rng.IntN(40) {
 		req.Timeseries = append(req.Timeseries, prompb.TimeSeries{
-			Labels:  []prompb.Label{{Name: "__name__", Value: "up"}, {Name: "i", Value: fmt.Sprint(i)}, {Name: "u", Value: unique}},
+			Labels:  []prompb.Label{{Name: "__name__", Value: "up"}, {Name: "i", Value: strconv.Itoa(i)}, {Name: "u", Value: unique}},
 			Samples: []prompb.Sample{{Value: float64(i), Timestamp: time.Now().UnixMilli()}},
 		})
 	}

@@ -480,7 +480,8 @@ func (w *Walker) checkLabels(b []byte, ls *labelList, whose string) (named, sort
 // legacyMetric says whether s is a metric name by the rules before UTF-8.
 func legacyMetric(s []byte) bool {
 	for i, c := range s {
-		if !(c == '_' || c == ':' || 'a' <= c|0x20 && c|0x20 <= 'z' || i > 0 && '0' <= c && c <= '9') {
+		letter, digit := 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9'
+		if !letter && c != '_' && c != ':' && (!digit || i == 0) {
 			return false
 		}
 	}

@@ -217,16 +217,14 @@ func (x *exchange) refused(ctx context.Context, now time.Time, sum remotewrite.S
 		return res
 	}
 	kept := fmt.Sprintf("nothing of the request is stored (%d refused)", lost.Total())
-	created := false
 	if sum.Series+sum.Metadata > 0 {
 		left := s.walker.CutRefused(s.decoded)
 		if !x.reserve(remotewrite.EncodedLen(int64(len(left)))) {
 			return x.busy()
 		}
 		s.encoded = remotewrite.Encode(s.encoded, left)
-		var failure Result
-		var ok bool
-		if created, failure, ok = x.store(ctx, now, s.encoded, sum); !ok {
+		created, failure, ok := x.store(ctx, now, s.encoded, sum)
+		if !ok {
 			x.seen.Rejected = Amounts{
 				Samples: sum.Samples + lost.Samples, Histograms: sum.Histograms() + lost.Histograms,
 				Exemplars: sum.Exemplars + lost.Exemplars, Metadata: sum.Metadata + lost.Metadata,

@@ -91,11 +91,12 @@ func write(t *testing.T, path, content string) {
 }
 
 func orgs(org string, ks ...string) string {
-	s := "orgs:\n  " + org + ":\n"
+	var s strings.Builder
+	s.WriteString("orgs:\n  " + org + ":\n")
 	for _, k := range ks {
-		s += "    - " + hash(k) + "\n"
+		s.WriteString("    - " + hash(k) + "\n")
 	}
-	return s
+	return s.String()
 }
 
 func TestAuthenticate(t *testing.T) {
