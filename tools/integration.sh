@@ -32,6 +32,21 @@ if [ ! -x "$versitygw" ]; then
 	mv "$tools/versitygw" "$versitygw"
 fi
 export CIRRUSBENCH_VERSITYGW=$versitygw
+# Debian's Prometheus speaks 1.0; one that speaks 2.0 comes from the module proxy. `go install` refuses it (its go.mod
+# replaces modules), so it is built as a tool of a module of its own.
+prometheus3=$tools/prometheus-v0.315.0
+if [ ! -x "$prometheus3" ]; then
+	echo "integration: building Prometheus 3.15, a sender of 2.0 (5 to 10 minutes on two cores, once)"
+	mkdir -p .cache/prometheus3
+	(
+		cd .cache/prometheus3
+		[ -e go.mod ] || go mod init prometheus3
+		go get -tool github.com/prometheus/prometheus/cmd/prometheus@v0.315.0
+		CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$prometheus3.new" github.com/prometheus/prometheus/cmd/prometheus
+	)
+	mv "$prometheus3.new" "$prometheus3"
+fi
+export CIRRUSBENCH_PROMETHEUS3=$prometheus3
 
 # The SAM template: cfn-lint looks at it as it stands, check-sam.py at what its transform makes of it.
 venv=$PWD/.cache/cfn-lint-1.58.0

@@ -65,7 +65,7 @@ The log is JSON, one line for each request that is not stored, or with --access-
 Neither bodies nor keys are in it.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
-		Example: `  cirrusbench serve --listen 127.0.0.1:9201 --store ./data
+		Example: `  cirrusbench serve --store ./data
   curl --data-binary @body.snappy -H 'Content-Type: application/x-protobuf' \
        -H 'Content-Encoding: snappy' 'http://127.0.0.1:9201/api/v1/write?cluster_name=prod'`,
 		Args: argsRange(0, 0, ""),
