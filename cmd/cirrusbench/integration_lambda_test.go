@@ -101,6 +101,10 @@ func TestIntegrationLambda(t *testing.T) {
 	if out, err = replay.Output(); exitCodeOf(err) != exitOK && exitCodeOf(err) != exitInvalid {
 		t.Fatalf("replaying what the function stored: %v", err)
 	}
+	run = stats.Run{}
+	if err := json.Unmarshal(out, &run); err != nil || run.Counts.OK != 20 {
+		t.Errorf("replaying what the function stored: %v, %+v", err, run.Counts)
+	}
 	f, err := os.Open(reports)
 	if err != nil {
 		t.Fatal(err)
