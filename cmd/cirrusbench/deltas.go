@@ -24,8 +24,9 @@ func newDeltasCommand(e *env) *cobra.Command {
 		Long: `Compute D2–D5 for every pair of source and destination: p99, p99.9, p99.99 and p99.999 minus the
 median, then their median, mean, standard deviation, maximum and minimum over the pairs.
 
-FILE is a run.json that 'cirrusbench replay --out' wrote, a CSV with the columns src, dst and
-latency_ms, or JSON lines with these keys; plain or gzip, - for standard input. Latency data is computed
+FILE is a run.json that 'cirrusbench replay --out' wrote, an HDR histogram log (.hlog) in nanoseconds, a
+CSV with the columns src, dst and latency_ms, or JSON lines with these keys; plain or gzip, - for
+standard input. Latency data is computed
 exactly unless --method hdr is given; a run holds histograms, so its deltas come with an error bound.
 
 A percentile beyond the largest sample but one is an interpolation of the maximum. It is printed, and
@@ -75,6 +76,15 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		return nil, fmt.Errorf("reading %s: %w", label, err)
 	}
 	switch first := bytes.TrimLeft(head, "\ufeff \t\r\n"); {
+	case isHLog(first):
+		if method == "exact" {
+			return nil, usagef("leave out --method, or give the latencies as CSV", "a histogram log holds histograms: its deltas cannot be exact")
+		}
+		pairs, err := stats.ReadHLog(r, label)
+		if err != nil {
+			return nil, err
+		}
+		return stats.DeltasFromHistograms(pairs), nil
 	case len(first) > 0 && first[0] == '{' && !isJSONLines(first):
 		if method == "exact" {
 			return nil, usagef("leave out --method, or give the latencies as CSV", "a run file holds histograms: its deltas cannot be exact")
@@ -98,6 +108,11 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		}
 		return c.Result()
 	}
+}
+
+// isHLog says whether a file begins like an HDR histogram log.
+func isHLog(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("#[")) || bytes.HasPrefix(head, []byte(`"StartTimestamp"`))
 }
 
 // isJSONLines says whether the first line is a whole object with a latency in it.

@@ -34,6 +34,9 @@ type Config struct {
 	MaxInFlight int           // open loop: requests in flight at most; time spent waiting for one is latency
 	Timeout     time.Duration // of one request; > 0
 	MaxDecoded  int           // cap on one object's decoded size in bytes; 0 = remotewrite's default
+	Retry       Retry
+	HashBodies  bool   // the sender signs: fill Outgoing.SHA256
+	FanOutLabel string // the label that a fan-out sets to the replica's cluster; "" = cluster
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
 	Lookahead int64
 	// Progress is called about every Interval from one goroutine, and once more at the end. May be nil.
@@ -47,8 +50,10 @@ type Progress struct {
 	Planned            int // 0 when only a duration ends the run
 	Sent, OK, Failed   int64
 	TimedOut, InFlight int64
-	P50, P99           time.Duration // of requests that were ok, from due time
-	Due                int64         // entries whose time has come
+	P50, P90, P99      time.Duration // of requests that were ok, from due time
+	P999, Max          time.Duration
+	Retried            int64
+	Due                int64 // entries whose time has come
 	WarmingUp, Final   bool
 	PlannedTime        time.Duration
 }
@@ -57,13 +62,18 @@ type Progress struct {
 type Result struct {
 	Recorder    *stats.Recorder
 	StartedAt   time.Time // wall clock
+	MeasuredAt  time.Time // wall clock: when the measured part begins, the zero of the recorder
 	FinishedAt  time.Time
-	Planned     int // measured entries
+	Planned     int // measured entries of this shard
+	Warmup      int // entries of this shard before them
 	NotSent     int // of them never sent, because the run was interrupted
 	Interrupted bool
 	NotReady    int // entries whose body was not prepared when they were due, warm-up included
 	Client      ClientUse
 }
+
+// errNothingOwned says that a shard has no part of the plan.
+var errNothingOwned = errors.New("no request of the plan falls to this shard")
 
 // Run executes the plan. When ctx is cancelled it stops starting requests, waits for those in flight
 // (each bounded by Timeout) and returns the full result with Interrupted set: nothing measured is lost.
@@ -91,7 +101,22 @@ func newEngine(c Config) (*engine, error) {
 	if c.Plan.Loop == Closed {
 		workers = c.Plan.Concurrency
 	}
-	return &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor}, nil
+	if c.FanOutLabel == "" {
+		c.FanOutLabel = "cluster"
+	}
+	e := &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor}
+	if runtime.GOMAXPROCS(0) == 1 {
+		e.spin = 0 // the workers need the one processor
+	}
+	var err error
+	if e.sources, e.names, err = Sources(c.Corpus, c.Plan.FanOut); err != nil {
+		return nil, err
+	}
+	e.ownWarmup, e.ownMeasured = c.Plan.Own()
+	if c.Plan.Total() > 0 && e.ownMeasured == 0 {
+		return nil, errNothingOwned
+	}
+	return e, nil
 }
 
 type engine struct {
@@ -106,8 +131,13 @@ type engine struct {
 	budget   *byteBudget
 	notReady int // the feeder's own
 
+	sources                []Source // by object and replica
+	names                  []string // of the distinct sources
+	ownWarmup, ownMeasured int      // entries of this shard
+	interrupted            <-chan struct{}
+
 	live struct { // what Progress reads; mu guards hist only
-		sent, ok, failed, timedOut, inFlight, due atomic.Int64
+		sent, ok, failed, timedOut, inFlight, due, retried atomic.Int64
 
 		mu   sync.Mutex
 		hist *stats.Histogram
@@ -118,8 +148,7 @@ type engine struct {
 func (e *engine) since() time.Duration { return time.Since(e.start) }
 
 func (e *engine) run(ctx context.Context) (*Result, error) {
-	names, sources := sourcesOf(e.Corpus)
-	e.disp = newDispatcher(e.Order, len(names))
+	e.disp = newDispatcher(e.Order, len(e.names))
 	e.prepared = make(chan *job, 1024)
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist = stats.NewHistogram()
@@ -132,16 +161,17 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	// feedCtx ends the feeding side: by the caller, or by a body that cannot be prepared.
 	feedCtx, stopFeeding := context.WithCancelCause(ctx)
 	defer stopFeeding(nil)
+	e.interrupted = ctx.Done()
 
 	recorders := make([]*stats.Recorder, e.workers)
 	var work sync.WaitGroup
 	for i := range recorders {
 		recorders[i] = stats.NewRecorder()
-		work.Go(func() { e.work(recorders[i], names) }) //nolint:contextcheck // what is sent is waited for, also after the end of ctx
+		work.Go(func() { e.work(recorders[i]) }) //nolint:contextcheck // what is sent is waited for, also after the end of ctx
 	}
 	var prep sync.WaitGroup
 	prep.Go(func() {
-		if err := e.prepareAll(feedCtx, sources); err != nil {
+		if err := e.prepareAll(feedCtx); err != nil {
 			stopFeeding(err)
 		}
 	})
@@ -169,8 +199,8 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 		total.Merge(r)
 	}
 	res := &Result{
-		Recorder: total, StartedAt: startedAt.UTC(), FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
-		NotReady: e.notReady, Planned: e.Plan.Requests, Client: readUse().minus(before),
+		Recorder: total, StartedAt: startedAt.UTC(), MeasuredAt: startedAt.Add(e.Plan.Due(e.Plan.Warmup)).UTC(), FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
+		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: readUse().minus(before),
 	}
 	sent := int(total.Counts().Sent)
 	if res.Planned == 0 {
@@ -181,16 +211,24 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 }
 
 // prepareAll fills the look-ahead in plan order and closes it at the end.
-func (e *engine) prepareAll(ctx context.Context, sources []int) error {
+func (e *engine) prepareAll(ctx context.Context) error {
 	defer close(e.prepared)
 	p := &preparer{
 		corpus: e.Corpus, plan: e.Plan, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
-		sources: sources, pass: -1, newestMS: newest(e.Corpus),
+		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies, pass: -1, newestMS: newest(e.Corpus),
 	}
-	for n := 0; e.Plan.Total() == 0 || n < e.Plan.Total(); n++ {
+	total, owned := e.Plan.Total(), 0
+	for n := 0; total == 0 || n < total; n++ {
 		if ctx.Err() != nil {
 			return nil // that the caller stops is not the preparer's failure
 		}
+		if !e.Plan.Owns(n) {
+			if n > len(e.sources)*max(e.Plan.Shard.Total, 1) && owned == 0 {
+				return errNothingOwned
+			}
+			continue
+		}
+		owned++
 		j, err := p.prepare(ctx, n)
 		if err != nil {
 			return err
@@ -210,9 +248,11 @@ func (e *engine) prepareAll(ctx context.Context, sources []int) error {
 // feed submits prepared jobs, in an open loop each at its due time. It returns false when it ended before
 // the plan did.
 func (e *engine) feed(ctx context.Context) (whole bool) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	tightenTimer()
+	if e.Plan.Loop == Open {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		tightenTimer()
+	}
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)
 	for {
@@ -276,7 +316,7 @@ func (e *engine) sleepUntil(ctx context.Context, t time.Duration) bool {
 }
 
 // work sends jobs until the dispatcher has no more.
-func (e *engine) work(rec *stats.Recorder, names []string) {
+func (e *engine) work(rec *stats.Recorder) {
 	hand := make(chan *job, 1)
 	var done *job
 	for {
@@ -284,33 +324,31 @@ func (e *engine) work(rec *stats.Recorder, names []string) {
 		if j == nil {
 			return
 		}
-		e.send(j, rec, names)
+		e.send(j, rec)
 		done = j
 	}
 }
 
 // send delivers one job and records it. It does not take the run's context: what is sent is waited for.
-func (e *engine) send(j *job, rec *stats.Recorder, names []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), e.Timeout)
-	defer cancel()
+func (e *engine) send(j *job, rec *stats.Recorder) {
 	e.live.sent.Add(1)
 	e.live.inFlight.Add(1)
 	started := e.since()
 	if e.Plan.Loop == Closed {
 		j.due = started
 	}
-	resp := e.Sender.Send(ctx, &j.req)
+	resp := e.attempts(&j.req, started)
 	finished := e.since()
 	e.live.inFlight.Add(-1)
 
 	// The measured part's own zero: its first second is the timeline's first.
 	zero := e.Plan.Due(e.Plan.Warmup)
 	o := stats.Observation{
-		Pair:     stats.PairKey{Source: names[j.source], Destination: e.Destination},
+		Pair:     stats.PairKey{Source: e.names[j.source], Destination: e.Destination},
 		Intended: j.due - zero, Started: started - zero, Done: finished - zero,
-		Status: resp.Status, Samples: int64(j.req.Samples), Bytes: int64(len(j.req.Body)), Warmup: j.warmup,
+		Status: resp.Status, Samples: int64(j.req.Samples), Bytes: int64(len(j.req.Body)), Warmup: j.warmup, Retries: j.req.Attempt,
 	}
-	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, resp)
+	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, &resp)
 	rec.Record(o)
 	if e.Plan.Loop == Open && j.slotFree && !j.warmup {
 		rec.RecordScheduleError(started - j.due)
@@ -330,20 +368,42 @@ func (e *engine) send(j *job, rec *stats.Recorder, names []string) {
 	j.req.Body = nil
 }
 
+// attempts sends a request until it succeeds or is not to be retried; an interrupted run retries nothing
+// more. All attempts together are one request with one latency.
+func (e *engine) attempts(r *Outgoing, started time.Duration) Response {
+	var backoff time.Duration
+	for {
+		r.Deadline = time.Now().Add(e.Timeout)
+		resp := e.Sender.Send(context.Background(), r)
+		wait, next, again := e.Retry.wait(&resp, backoff, e.since()-started)
+		if !again {
+			return resp
+		}
+		backoff = next
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-e.interrupted:
+			t.Stop()
+			return resp
+		}
+		r.Attempt++
+		e.live.retried.Add(1)
+	}
+}
+
 // judge decides what a response means. A 2xx of protocol 2.0 that confirms less than was sent is a
 // failure: the samples are gone and only these headers say so.
-func judge(r *Outgoing, resp Response) (outcome stats.Outcome, class, example string, written int64) {
-	if resp.Written != nil {
-		written = int64(resp.Written.Samples)
-	}
+func judge(r *Outgoing, resp *Response) (outcome stats.Outcome, class, example string, written int64) {
+	written = int64(resp.Written.Samples)
 	switch {
 	case resp.Timeout:
-		return stats.TimedOut, errorClass(resp), resp.Err.Error(), 0
+		return stats.TimedOut, errorClass(*resp), resp.Err.Error(), 0
 	case resp.Err != nil:
-		return stats.Failed, errorClass(resp), resp.Err.Error(), 0
+		return stats.Failed, errorClass(*resp), resp.Err.Error(), 0
 	case resp.Status/100 != 2:
-		return stats.Failed, errorClass(resp), resp.Message, written
-	case resp.Written == nil:
+		return stats.Failed, errorClass(*resp), resp.Message, written
+	case !resp.Confirmed:
 		// Protocol 1.0 confirms nothing beyond the status.
 		return stats.OK, "", "", int64(r.Samples)
 	case resp.Written.Samples < r.Samples || resp.Written.Histograms < r.Histograms || resp.Written.Exemplars < r.Exemplars:
@@ -381,36 +441,27 @@ func (e *engine) reportProgress() (stop func()) {
 
 func (e *engine) snapshot(final bool) Progress {
 	p := Progress{
-		Elapsed: max(e.since(), 0), Planned: e.Plan.Total(), Final: final, PlannedTime: e.Plan.Duration,
+		Elapsed: max(e.since(), 0), Planned: e.ownWarmup + e.ownMeasured, Final: final, PlannedTime: e.Plan.Duration,
 		Sent: e.live.sent.Load(), OK: e.live.ok.Load(), Failed: e.live.failed.Load(), TimedOut: e.live.timedOut.Load(),
-		InFlight: e.live.inFlight.Load(), Due: e.live.due.Load(),
+		InFlight: e.live.inFlight.Load(), Due: e.live.due.Load(), Retried: e.live.retried.Load(),
 	}
-	p.WarmingUp = p.Due < int64(e.Plan.Warmup)
+	if e.Plan.Total() == 0 {
+		p.Planned = 0
+	}
+	p.WarmingUp = p.Due < int64(e.ownWarmup)
 	if e.Plan.Loop == Open {
 		p.PlannedTime = e.Plan.Due(e.Plan.Total())
 	}
 	e.live.mu.Lock()
 	defer e.live.mu.Unlock()
 	if e.live.hist.Count() > 0 {
-		p.P50, p.P99 = e.live.hist.Quantile(0.5), e.live.hist.Quantile(0.99)
+		q := e.live.hist.Quantiles(0.5, 0.9, 0.99, 0.999)
+		for i, to := range []*time.Duration{&p.P50, &p.P90, &p.P99, &p.P999} {
+			*to = time.Duration(q[i] * float64(time.Millisecond))
+		}
+		p.Max = e.live.hist.Max()
 	}
 	return p
-}
-
-// sourcesOf numbers the sources of a corpus: a source is an org's cluster.
-func sourcesOf(c *capture.Corpus) (names []string, byObject []int) {
-	index := map[string]int{}
-	for _, en := range c.Entries() {
-		name := en.Key.Org + "/" + en.Key.Cluster
-		i, ok := index[name]
-		if !ok {
-			i = len(names)
-			index[name] = i
-			names = append(names, name)
-		}
-		byObject = append(byObject, i)
-	}
-	return names, byObject
 }
 
 // newest is the newest sample timestamp in a corpus, in ms since the epoch.

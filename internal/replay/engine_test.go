@@ -34,10 +34,16 @@ func bundled(t *testing.T) *capture.Corpus {
 // senderFunc is a Sender that is a function.
 type senderFunc func(ctx context.Context, r *Outgoing) Response
 
-func (f senderFunc) Send(ctx context.Context, r *Outgoing) Response { return f(ctx, r) }
+func (f senderFunc) Send(ctx context.Context, r *Outgoing) Response {
+	ctx, cancel := context.WithDeadline(ctx, r.Deadline)
+	defer cancel()
+	return f(ctx, r)
+}
+
+func (senderFunc) Close() {}
 
 func confirmed(r *Outgoing) Response {
-	return Response{Status: 204, Written: &Written{r.Samples, r.Histograms, r.Exemplars}}
+	return Response{Status: 204, Confirmed: true, Written: Written{r.Samples, r.Histograms, r.Exemplars}}
 }
 
 // inBubble runs the engine on synctest's fake clock: every latency is exact.

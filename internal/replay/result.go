@@ -14,12 +14,15 @@ import (
 func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	run.StartedAt, run.FinishedAt, run.Interrupted = r.StartedAt, r.FinishedAt, r.Interrupted
 	run.Plan = stats.Plan{
-		Loop: string(c.Plan.Loop), Arrival: "constant", Timing: "rate", RatePerS: c.Plan.RatePerS,
-		Concurrency: c.Plan.Concurrency, MaxInFlight: c.MaxInFlight, Planned: int64(r.Planned), Warmup: int64(c.Plan.Warmup),
-		Seed: c.Plan.Seed, SHA256: c.Plan.SHA256(keys(c.Corpus)),
+		Loop: string(c.Plan.Loop), Arrival: c.Plan.Arrival, Timing: c.Plan.Timing, RatePerS: c.Plan.RatePerS,
+		Concurrency: c.Plan.Concurrency, MaxInFlight: c.MaxInFlight, Planned: int64(r.Planned), Warmup: int64(r.Warmup),
+		Seed: c.Plan.Seed, SHA256: c.Plan.SHA256(Keys(c.Corpus)),
 	}
 	if c.Plan.Loop == Closed {
-		run.Plan.Arrival, run.Plan.Timing, run.Plan.MaxInFlight = "on answer", "none", c.Plan.Concurrency
+		run.Plan.MaxInFlight = c.Plan.Concurrency
+	}
+	if s := c.Plan.Shard; s.Total > 1 {
+		run.Plan.Shard = &stats.Shard{Index: s.Index, Total: s.Total, By: string(s.By), PlannedAll: int64(c.Plan.Requests)}
 	}
 	run.Corpus = stats.Corpus{
 		Location: c.Corpus.Location, Objects: int64(len(c.Corpus.Entries())), Bytes: c.Corpus.Bytes,
@@ -39,8 +42,8 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	return run.Check()
 }
 
-// keys yields the corpus objects' keys in replay order.
-func keys(c *capture.Corpus) iter.Seq[string] {
+// Keys yields the corpus objects' keys in replay order.
+func Keys(c *capture.Corpus) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, e := range c.Entries() {
 			if !yield(e.Key.String()) {
