@@ -254,7 +254,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 	for b.Loop() {
 		var our, none, their []float64
-		for range 21 {
+		for range 41 {
 			our, none, their = append(our, initMS(ours)), append(none, initMS(nothing)), append(their, initMS(ordinary))
 		}
 		b.ReportMetric(medianOf(our), "init-ms")
