@@ -34,7 +34,7 @@ func TestIntegrationLambda(t *testing.T) {
 	awsEnv := append(os.Environ(), "AWS_ENDPOINT_URL_S3="+endpoint, "AWS_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID="+storetest.VersityGWKey, "AWS_SECRET_ACCESS_KEY="+storetest.VersityGWSecret)
 	reports := filepath.Join(dir, "reports.log")
-	host := exec.CommandContext(t.Context(), binary(t), "lambda-host", bootstrap, "--listen", "127.0.0.1:0", "--environments", "8",
+	host := exec.CommandContext(t.Context(), binary(t), "lambda-host", bootstrap, "--listen", "127.0.0.1:0", "--environments", "100",
 		"--env", "CIRRUSBENCH_STORE=s3://captures/live", "--out", reports)
 	host.Env = awsEnv
 	stderr, err := host.StderrPipe()
