@@ -229,7 +229,7 @@ func BenchmarkHeld(b *testing.B) {
 
 // BenchmarkStart is the time from exec to the first question for an event, against a function that does nothing.
 func BenchmarkStart(b *testing.B) {
-	ours, nothing, ordinary := build(b, "."), build(b, "./peers/nothing"), build(b, "./internal/ordinary")
+	ours, nothing, ordinary := build(b, "."), build(b, "./peers/nothing"), build(b, "./peers/ordinary")
 	env := fakeS3(b)
 	event := []byte(`{"rawPath":"/healthz","requestContext":{"http":{"method":"GET"}}}`)
 	initMS := func(bootstrap string) float64 {
@@ -254,7 +254,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 	for b.Loop() {
 		var our, none, their []float64
-		for range 21 {
+		for range 41 {
 			our, none, their = append(our, initMS(ours)), append(none, initMS(nothing)), append(their, initMS(ordinary))
 		}
 		b.ReportMetric(medianOf(our), "init-ms")

@@ -34,7 +34,7 @@ func TestIntegrationLambda(t *testing.T) {
 	awsEnv := append(os.Environ(), "AWS_ENDPOINT_URL_S3="+endpoint, "AWS_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID="+storetest.VersityGWKey, "AWS_SECRET_ACCESS_KEY="+storetest.VersityGWSecret)
 	reports := filepath.Join(dir, "reports.log")
-	host := exec.CommandContext(t.Context(), binary(t), "lambda-host", bootstrap, "--listen", "127.0.0.1:0", "--environments", "8",
+	host := exec.CommandContext(t.Context(), binary(t), "lambda-host", bootstrap, "--listen", "127.0.0.1:0", "--environments", "100",
 		"--env", "CIRRUSBENCH_STORE=s3://captures/live", "--out", reports)
 	host.Env = awsEnv
 	stderr, err := host.StderrPipe()
@@ -100,6 +100,10 @@ func TestIntegrationLambda(t *testing.T) {
 	replay.Env = awsEnv
 	if out, err = replay.Output(); exitCodeOf(err) != exitOK && exitCodeOf(err) != exitInvalid {
 		t.Fatalf("replaying what the function stored: %v", err)
+	}
+	run = stats.Run{}
+	if err := json.Unmarshal(out, &run); err != nil || run.Counts.OK != 20 {
+		t.Errorf("replaying what the function stored: %v, %+v", err, run.Counts)
 	}
 	f, err := os.Open(reports)
 	if err != nil {

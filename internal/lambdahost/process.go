@@ -73,6 +73,7 @@ func startProcess(h *Host, n int) (*process, error) {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", path, err), p.closeAPI())
 	}
 	p.cmd.Stdout, p.cmd.Stderr = w, w // the files themselves, so that Wait does not copy
+	apart(p.cmd)
 	p.started = time.Now()
 	err = p.cmd.Start()
 	_ = w.Close()
