@@ -237,7 +237,7 @@ func (e *engine) prepareAll(ctx context.Context) error {
 	}
 	total, owned := e.Plan.Total(), 0
 	for n := 0; total == 0 || n < total; n++ {
-		if ctx.Err() != nil {
+		if stopped(ctx) {
 			return nil // that the caller stops is not the preparer's failure
 		}
 		if !e.Plan.Owns(n) {
@@ -262,6 +262,8 @@ func (e *engine) prepareAll(ctx context.Context) error {
 	}
 	return nil
 }
+
+func stopped(ctx context.Context) bool { return ctx.Err() != nil }
 
 // feed submits prepared jobs, in an open loop each at its due time. It returns false when it ended before
 // the plan did.
