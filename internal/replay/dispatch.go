@@ -25,13 +25,14 @@ type dispatcher struct {
 	busy    []bool      // guarded by mu: by source, one is in flight or ready
 	ready   []*job      // guarded by mu: may start, no worker was idle
 	pending int         // guarded by mu: submitted and not yet with a worker
-	room    *sync.Cond  // signalled when pending falls
+	room    *sync.Cond  // signalled when pending falls to low
+	low     int         // guarded by mu: what waitRoom waits for; -1 when nobody does
 	order   Order
 	closed  bool // guarded by mu
 }
 
 func newDispatcher(order Order, sources int) *dispatcher {
-	d := &dispatcher{order: order, queues: make([][]*job, sources), busy: make([]bool, sources)}
+	d := &dispatcher{order: order, low: -1, queues: make([][]*job, sources), busy: make([]bool, sources)}
 	d.room = sync.NewCond(&d.mu)
 	return d
 }
@@ -79,8 +80,9 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 		j := d.ready[0]
 		d.ready[0] = nil
 		d.ready = d.ready[1:]
-		d.pending--
-		d.room.Signal()
+		if d.pending--; d.pending == d.low {
+			d.room.Signal()
+		}
 		d.mu.Unlock()
 		return j
 	}
@@ -94,14 +96,19 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 	return <-worker
 }
 
-// waitRoom blocks until fewer than limit jobs wait; the closed loop's feeder would otherwise queue the
-// whole plan.
+// waitRoom returns when fewer than limit jobs wait; the closed loop's feeder would otherwise queue the whole
+// plan. Once it has to wait it waits for half of them to go, or it would be woken for every single one.
 func (d *dispatcher) waitRoom(limit int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for d.pending >= limit && !d.closed {
+	if d.pending < limit {
+		return
+	}
+	d.low = limit / 2
+	for d.pending > d.low && !d.closed {
 		d.room.Wait()
 	}
+	d.low = -1
 }
 
 // close ends the run: workers finish what is submitted and then get nil.
@@ -118,7 +125,7 @@ func (d *dispatcher) cancel() {
 	d.ready = nil
 	clear(d.queues)
 	d.pending = 0
-	d.finish()
+	d.finish() // which wakes waitRoom
 }
 
 // finish sends the idle workers home. mu is held.
