@@ -92,6 +92,7 @@ billed into money and concurrency over 24 months.`,
 	root.AddCommand(
 		newServeCommand(e),
 		newReplayCommand(e),
+		newCaptureCommand(e),
 		newDeltasCommand(e),
 		newInvocationsCommand(e),
 		newForecastCommand(e),

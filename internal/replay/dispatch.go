@@ -28,13 +28,15 @@ type dispatcher struct {
 	ready   []*job      // guarded by mu: may start, no worker was idle
 	pending int         // guarded by mu: submitted and not yet with a worker
 	out     int         // guarded by mu: with a worker
-	room    *sync.Cond  // signalled when pending falls
+	room    *sync.Cond  // signalled when pending falls to low, or all is done that waitIdle waits for
+	low     int         // guarded by mu: what waitRoom waits for; -1 when nobody does
+	idling  bool        // guarded by mu: waitIdle waits
 	order   Order
 	closed  bool // guarded by mu
 }
 
 func newDispatcher(order Order, sources int) *dispatcher {
-	d := &dispatcher{order: order, queues: make([][]*job, sources), busy: make([]bool, sources)}
+	d := &dispatcher{order: order, low: -1, queues: make([][]*job, sources), busy: make([]bool, sources)}
 	d.room = sync.NewCond(&d.mu)
 	return d
 }
@@ -71,8 +73,9 @@ func (d *dispatcher) submit(j *job) {
 func (d *dispatcher) next(worker chan *job, done *job) *job {
 	d.mu.Lock()
 	if done != nil {
-		d.out--
-		d.room.Broadcast()
+		if d.out--; d.idling && d.pending+d.out == 0 {
+			d.room.Signal()
+		}
 	}
 	if done != nil && d.order == OrderSource {
 		if q := d.queues[done.source]; len(q) > 0 {
@@ -87,9 +90,10 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 		j := d.ready[0]
 		d.ready[0] = nil
 		d.ready = d.ready[1:]
-		d.pending--
 		d.out++
-		d.room.Broadcast()
+		if d.pending--; d.pending == d.low {
+			d.room.Signal()
+		}
 		d.mu.Unlock()
 		return j
 	}
@@ -103,23 +107,30 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 	return <-worker
 }
 
-// waitRoom blocks until fewer than limit jobs wait; the closed loop's feeder would otherwise queue the
-// whole plan.
+// waitRoom returns when fewer than limit jobs wait; the closed loop's feeder would otherwise queue the whole
+// plan. Once it has to wait it waits for half of them to go, or it would be woken for every single one.
 func (d *dispatcher) waitRoom(limit int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for d.pending >= limit && !d.closed {
+	if d.pending < limit {
+		return
+	}
+	d.low = limit / 2
+	for d.pending > d.low && !d.closed {
 		d.room.Wait()
 	}
+	d.low = -1
 }
 
 // waitIdle blocks until everything submitted is done.
 func (d *dispatcher) waitIdle() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.idling = true
 	for d.pending+d.out > 0 && !d.closed {
 		d.room.Wait()
 	}
+	d.idling = false
 }
 
 // close ends the run: workers finish what is submitted and then get nil.
@@ -136,7 +147,7 @@ func (d *dispatcher) cancel() {
 	d.ready = nil
 	clear(d.queues)
 	d.pending = 0
-	d.finish()
+	d.finish() // which wakes waitRoom
 }
 
 // finish sends the idle workers home. mu is held.

@@ -137,7 +137,9 @@ type engine struct {
 	spin     time.Duration       // the last stretch before a due time, watched instead of slept
 	start    time.Time           // monotonic zero of every offset
 	disp     *dispatcher
-	prepared chan *job
+	prepared chan []*job // in batches: a hand-over costs more than most of what is done with a job
+	batch    []*job      // the feeder's own: what is left of the last one
+	jobs     sync.Pool   // of *job that were sent
 	budget   *byteBudget
 	notReady int           // the feeder's own, like zero
 	zero     time.Duration // when the measured part begins
@@ -161,7 +163,7 @@ func (e *engine) since() time.Duration { return time.Since(e.start) }
 
 func (e *engine) run(ctx context.Context) (*Result, error) {
 	e.disp = newDispatcher(e.Order, len(e.names))
-	e.prepared = make(chan *job, 1024)
+	e.prepared = make(chan []*job, maxBatches)
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist = stats.NewHistogram()
 	before := readUse()
@@ -232,8 +234,21 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 // prepareAll fills the look-ahead in plan order and closes it at the end.
 func (e *engine) prepareAll(ctx context.Context) error {
 	p := &preparer{
-		corpus: e.Corpus, plan: e.Plan, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
+		corpus: e.Corpus, plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
 		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies, pass: -1, newestMS: newest(e.Corpus),
+	}
+	var batch []*job
+	hand := func() bool {
+		if len(batch) == 0 {
+			return true
+		}
+		select {
+		case e.prepared <- batch:
+			batch = nil
+			return true
+		case <-ctx.Done():
+			return false
+		}
 	}
 	total, owned := e.Plan.Total(), 0
 	for n := 0; total == 0 || n < total; n++ {
@@ -251,19 +266,29 @@ func (e *engine) prepareAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !e.budget.acquire(ctx, j.budget) {
-			return nil
+		// What is held back here cannot give its bytes back: hand it over before waiting for any.
+		if !e.budget.tryAcquire(j.budget) {
+			if !hand() || !e.budget.acquire(ctx, j.budget) {
+				return nil
+			}
 		}
-		select {
-		case e.prepared <- j:
-		case <-ctx.Done():
+		batch = append(batch, j)
+		// Full batches are for when there is time: a feeder with nothing to do gets what there is.
+		if (len(batch) == maxBatch || len(e.prepared) == 0) && !hand() {
 			return nil
 		}
 	}
+	hand()
 	return nil
 }
 
 func stopped(ctx context.Context) bool { return ctx.Err() != nil }
+
+// The look-ahead has at most this many jobs, whatever their bytes.
+const (
+	maxBatch   = 32
+	maxBatches = 32
+)
 
 // feed submits prepared jobs, in an open loop each at its due time. It returns false when it ended before
 // the plan did.
@@ -276,7 +301,13 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)
 	e.zero = e.Plan.Due(e.Plan.Warmup)
-	warming := e.ownWarmup > 0
+	var end *time.Timer // of a closed loop by time: the feeder may be held up, and the end comes without it
+	defer func() {
+		if end != nil {
+			end.Stop()
+		}
+	}()
+	measuring := false
 	for {
 		j, waited, ok := e.nextPrepared(ctx)
 		if !ok {
@@ -295,11 +326,15 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 				return false
 			}
 			e.disp.waitRoom(room)
-			if warming && !j.warmup {
-				// The measured part begins when the warm-up has ended.
-				warming = false
-				e.disp.waitIdle()
-				e.zero = e.since()
+			if !measuring && !j.warmup {
+				measuring = true
+				if e.ownWarmup > 0 { // the measured part begins when all of it has ended
+					e.disp.waitIdle()
+					e.zero = e.since()
+				}
+				if e.Plan.Duration > 0 {
+					end = time.AfterFunc(e.zero+e.Plan.Duration-e.since(), e.disp.cancel)
+				}
 			}
 			if e.Plan.Duration > 0 && !j.warmup && e.since()-e.zero >= e.Plan.Duration {
 				return false
@@ -314,17 +349,22 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 // nextPrepared takes the next job from the look-ahead; waited says that it was not there yet, ok that
 // there is one.
 func (e *engine) nextPrepared(ctx context.Context) (j *job, waited, ok bool) {
-	select {
-	case j, ok = <-e.prepared:
-		return j, false, ok
-	default:
+	if len(e.batch) == 0 {
+		select {
+		case e.batch, ok = <-e.prepared:
+		default:
+			waited = true
+			select {
+			case e.batch, ok = <-e.prepared:
+			case <-ctx.Done():
+			}
+		}
+		if !ok {
+			return nil, waited, false
+		}
 	}
-	select {
-	case j, ok = <-e.prepared:
-		return j, true, ok
-	case <-ctx.Done():
-		return nil, true, false
-	}
+	j, e.batch = e.batch[0], e.batch[1:]
+	return j, waited, true
 }
 
 // sleepUntil returns at offset t of the run, or false when ctx ends first. It sleeps in slices, so that a
@@ -357,6 +397,9 @@ func (e *engine) work(rec *stats.Recorder) {
 		// A closed loop by time starts nothing after its end, also of what was submitted before.
 		if over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration; !over {
 			e.send(j, rec)
+		}
+		if done != nil {
+			e.jobs.Put(done)
 		}
 		done = j
 	}
@@ -414,7 +457,8 @@ func (e *engine) send(j *job, rec *stats.Recorder) {
 func (e *engine) attempts(r *Outgoing, started time.Duration) Response {
 	var backoff time.Duration
 	for {
-		r.Deadline = time.Now().Add(e.Timeout)
+		r.Now = time.Now()
+		r.Deadline = r.Now.Add(e.Timeout)
 		resp := e.Sender.Send(context.Background(), r)
 		wait, next, again := e.Retry.wait(&resp, backoff, e.since()-started)
 		if !again {

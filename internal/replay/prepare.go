@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/golang/snappy"
@@ -32,6 +33,7 @@ const (
 // cost far more than a schedule error may.
 type preparer struct {
 	corpus     *capture.Corpus
+	jobs       *sync.Pool
 	plan       *Plan
 	sources    []Source // by object and replica
 	label      string   // that a fan-out sets to the replica's cluster
@@ -65,7 +67,12 @@ func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
 		}()
 	}
 	source := &p.sources[object*p.plan.FanOut+replica]
-	j = &job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: source.number}
+	if used, ok := p.jobs.Get().(*job); ok {
+		j = used
+	} else {
+		j = new(job)
+	}
+	*j = job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: source.number}
 	j.req = Outgoing{
 		Org: entry.Key.Org, Cluster: source.Cluster, Version: entry.Key.Version, Body: raw,
 		Samples: entry.Samples, Histograms: entry.Histograms, Exemplars: entry.Exemplars,

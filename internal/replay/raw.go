@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,7 +78,10 @@ func (s *RawSender) Send(ctx context.Context, r *Outgoing) Response {
 		return Response{Err: err, Timeout: isTimeout(err)}
 	}
 	if ctx.Done() != nil {
-		detach := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+		detach := context.AfterFunc(ctx, func() {
+			c.canceled.Store(true)
+			_ = c.conn.SetDeadline(time.Unix(1, 0))
+		})
 		defer detach()
 	}
 	resp := c.exchange(r)
@@ -113,7 +117,7 @@ func (s *RawSender) connect(ctx context.Context, r *Outgoing) (*rawConn, error) 
 		s.idle[last] = nil
 		s.idle = s.idle[:last]
 		s.mu.Unlock()
-		if time.Since(c.used) < staleAfter || !c.closedByPeer() {
+		if r.Now.Sub(c.used) < staleAfter && !r.Now.IsZero() || !c.closedByPeer() {
 			return c, nil
 		}
 		_ = c.conn.Close()
@@ -130,12 +134,15 @@ func (s *RawSender) dial(ctx context.Context, r *Outgoing) (*rawConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &rawConn{conn: conn, sender: s, heads: map[headKey][]byte{}, in: make([]byte, 4096)}
+	c := &rawConn{conn: conn, sender: s, used: time.Now(), heads: map[headKey][]byte{}, in: make([]byte, 4096)}
 	if sc, ok := conn.(syscall.Conn); ok {
 		if c.raw, err = sc.SyscallConn(); err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
 		c.peek = c.peekOnce
+	}
+	if err := conn.SetWriteDeadline(r.Deadline); err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
 	if s.tls != nil {
 		t := tls.Client(conn, s.tls)
@@ -163,6 +170,9 @@ type rawConn struct {
 	encrypted bool
 	sender    *RawSender
 	used      time.Time
+	armed     time.Time // the read deadline that is set; it may be too early, see fill
+	deadline  time.Time // of the request under way
+	canceled  atomic.Bool
 	reusable  bool
 	started   bool // a byte of the answer has come
 
@@ -199,9 +209,11 @@ func (c *rawConn) closedByPeer() bool {
 
 // exchange sends one request and reads its answer.
 func (c *rawConn) exchange(r *Outgoing) Response {
-	c.reusable, c.started = false, false
-	if err := c.conn.SetReadDeadline(r.Deadline); err != nil {
-		return failure(err)
+	c.reusable, c.started, c.deadline = false, false, r.Deadline
+	if c.encrypted || c.armed.IsZero() || c.armed.After(r.Deadline) {
+		if err := c.arm(); err != nil {
+			return failure(err)
+		}
 	}
 	whole, err := c.write(r)
 	if err != nil && isTimeout(err) {
@@ -246,14 +258,20 @@ func (c *rawConn) write(r *Outgoing) (whole bool, err error) {
 		c.pieces = [2][]byte{c.out, r.Body}
 		c.vec = c.pieces[:]
 	}
+	// What surely fits into the kernel's buffer is written at once; a deadline that is set has no say then.
+	rearm := len(r.Body) >= joinBelow || c.encrypted
 	for {
 		limit := r.Deadline
-		if slice := time.Now().Add(writeSlice); !c.encrypted && (limit.IsZero() || slice.Before(limit)) {
-			limit = slice // a TLS connection does not survive a write that timed out
+		if rearm {
+			// A TLS connection does not survive a write that timed out.
+			if slice := time.Now().Add(writeSlice); !c.encrypted && len(r.Body) >= joinBelow && (limit.IsZero() || slice.Before(limit)) {
+				limit = slice
+			}
+			if err = c.conn.SetWriteDeadline(limit); err != nil {
+				return false, err
+			}
 		}
-		if err = c.conn.SetWriteDeadline(limit); err != nil {
-			return false, err
-		}
+		rearm = true
 		if len(c.vec) == 1 {
 			var n int
 			n, err = c.conn.Write(c.vec[0])
@@ -264,7 +282,7 @@ func (c *rawConn) write(r *Outgoing) (whole bool, err error) {
 		switch {
 		case err == nil:
 			return true, nil
-		case !isTimeout(err), !r.Deadline.IsZero() && !time.Now().Before(r.Deadline):
+		case !isTimeout(err), c.canceled.Load(), !r.Deadline.IsZero() && !time.Now().Before(r.Deadline):
 			return false, err
 		case c.closedByPeer(): // or has answered
 			return false, nil
@@ -366,13 +384,34 @@ func (c *rawConn) fill() error {
 			c.in = append(c.in, make([]byte, len(c.in))...)
 		}
 	}
-	n, err := c.conn.Read(c.in[c.w:])
-	c.w += n
-	if n > 0 {
-		c.started = true
-		return nil
+	for {
+		n, err := c.conn.Read(c.in[c.w:])
+		c.w += n
+		if n > 0 {
+			c.started = true
+			return nil
+		}
+		// Setting a deadline costs a timer. So one that an earlier request set stays, and is set anew only if it
+		// strikes before this request's own.
+		if err == nil || !isTimeout(err) || c.canceled.Load() || c.armed.Equal(c.deadline) {
+			return err
+		}
+		if err := c.arm(); err != nil {
+			return err
+		}
 	}
-	return err
+}
+
+// arm sets the read deadline to that of the request under way.
+func (c *rawConn) arm() error {
+	c.armed = c.deadline
+	if err := c.conn.SetReadDeadline(c.deadline); err != nil {
+		return err
+	}
+	if c.canceled.Load() { // it came between: stay awake
+		return c.conn.SetDeadline(time.Unix(1, 0))
+	}
+	return nil
 }
 
 // line returns the next line without its end; it is valid until the next read.

@@ -29,6 +29,7 @@ type Outgoing struct {
 	Exemplars    int
 	SHA256       string    // of Body in hex, where Config.HashBodies asks for it
 	Attempt      int       // 0 for the first, then how often it was sent before
+	Now          time.Time // when it is handed to the sender
 	Deadline     time.Time // when the sender must have given up; zero = never
 }
 
