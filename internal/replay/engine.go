@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,8 @@ type Config struct {
 	Retry       Retry
 	HashBodies  bool   // the sender signs: fill Outgoing.SHA256
 	FanOutLabel string // the label that a fan-out sets to the replica's cluster; "" = cluster
+	// Secrets are values that must not reach a result; a target may repeat them in its answers.
+	Secrets []string
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
 	Lookahead int64
 	// Progress is called about every Interval from one goroutine, and once more at the end. May be nil.
@@ -427,6 +430,9 @@ func (e *engine) send(j *job, rec *stats.Recorder) {
 	}
 	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, &resp)
 	o.Unconfirmed = o.Outcome == stats.OK && j.req.Version == remotewrite.V2 && !resp.Confirmed
+	for _, secret := range e.Secrets {
+		o.ErrorExample = strings.ReplaceAll(o.ErrorExample, secret, "[masked]")
+	}
 	rec.Record(o)
 	if e.Plan.Loop == Open && !j.warmup {
 		// With a slot free all of the delay is ours. Without one, what passed before the request was
