@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,8 +34,9 @@ A percentile beyond the largest sample but one is an interpolation of the maximu
 marked as unsupported: D5 needs 100,001 samples in a pair.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
-		Example: "  cirrusbench replay --requests 100 --out run.json && cirrusbench deltas run.json\n  cirrusbench deltas latencies.csv -o json",
-		Args:    argsRange(1, 1, "FILE"),
+		Example: `  printf 'src,dst,latency_ms\na,b,1.5\na,b,2.5\n' | cirrusbench deltas -
+  cirrusbench replay --requests 100 --out run.json; cirrusbench deltas run.json -o json`,
+		Args: argsRange(1, 1, "FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := readDeltas(e, args[0], method, negative)
 			if err != nil {
@@ -91,6 +93,12 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		run, err := stats.ReadRun(r, label)
 		if err != nil {
 			return nil, err
+		}
+		if run.Client.Verdict != "valid" && run.Client.Verdict != "" {
+			e.sayf("warning: the run in %s is INVALID, do not trust its deltas: %s", label, strings.Join(run.Client.Reasons, "; "))
+		}
+		if run.Interrupted {
+			e.sayf("warning: the run in %s was interrupted: %d of %d requests were not sent", label, run.Counts.NotSent, run.Counts.Planned)
 		}
 		return run.Deltas, nil
 	default:

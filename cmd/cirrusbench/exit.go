@@ -114,6 +114,9 @@ func hintOf(err error) string {
 	if e, ok := errors.AsType[*capture.ObjectError](err); ok && e.Hint != "" {
 		return e.Hint
 	}
+	if e, ok := errors.AsType[*capture.EmptyError](err); ok {
+		return e.Hint
+	}
 	if e, ok := errors.AsType[*store.LocationError](err); ok {
 		return e.Hint
 	}

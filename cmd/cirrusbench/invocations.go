@@ -34,8 +34,9 @@ and reading goes on.
 -o jsonl and -o csv print one record a line; the other formats print a summary.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
-		Example: "  aws logs tail /aws/lambda/my-function --since 1d | cirrusbench invocations -\n  cirrusbench invocations reports.log -o json",
-		Args:    argsRange(1, -1, "FILE"),
+		Example: `  echo 'Duration: 41.37 ms Billed Duration: 42 ms Memory Size: 128 MB' | cirrusbench invocations -
+  aws logs tail /aws/lambda/my-function --since 1d | cirrusbench invocations - -o json`,
+		Args: argsRange(1, -1, "FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return runInvocations(e, args, output, out)
 		},

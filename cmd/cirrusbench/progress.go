@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -20,8 +21,8 @@ type progress struct {
 	unit     time.Duration // the bar counts time when only a duration ends the run
 	bars     *mpb.Progress
 	bar      *mpb.Bar
-	text     string
-	printed  time.Duration // elapsed time at the last plain line
+	text     atomic.Pointer[string] // written by the engine's goroutine, read by the bar's
+	printed  time.Duration          // elapsed time at the last plain line
 	total    int64
 	live     bool // a table of percentiles instead of a line
 	drawn    int  // its lines on the screen
@@ -41,7 +42,12 @@ func newProgress(w io.Writer, tty, live bool, plan *replay.Plan) *progress {
 	}
 	p.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(24), mpb.WithAutoRefresh())
 	p.bar = p.bars.New(p.total, mpb.BarStyle().Lbound("▕").Filler("█").Tip("█").Padding("░").Rbound("▏"),
-		mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return p.text })))
+		mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			if text := p.text.Load(); text != nil {
+				return *text
+			}
+			return ""
+		})))
 	return p
 }
 
@@ -53,7 +59,7 @@ func (p *progress) update(s replay.Progress) {
 		if p.unit != 0 {
 			done = int64(s.Elapsed)
 		}
-		p.text = line
+		p.text.Store(&line)
 		p.bar.SetCurrent(min(done, p.total))
 		return
 	}

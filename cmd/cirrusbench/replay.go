@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,7 +44,8 @@ func newReplayCommand(e *env) *cobra.Command {
 		Short: "Replay captured requests against an endpoint and measure its latency",
 		Long: `Replay captured remote-write requests against an endpoint and measure how long each takes.
 
-CORPUS is a location that 'cirrusbench serve' has written to: ./dir or file:///abs/dir. Without one, the
+CORPUS is a location that 'cirrusbench serve' has written to: ./dir, file:///abs/dir or
+s3://bucket/prefix (configured as for the AWS CLI, AWS_ENDPOINT_URL_S3 included). Without one, the
 captures bundled in this program are replayed; without --target, against the bundled reference server,
 started in this process on loopback with a temporary store.
 
@@ -59,10 +62,10 @@ The first interrupt (Ctrl-C) stops sending, waits for the requests in flight and
 a second one kills.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitSLO, exitInvalid, exitInterrupted),
-		Example: `  cirrusbench replay --rate 100 --duration 5s
+		Example: `  cirrusbench replay --rate 100 --duration 2s
   cirrusbench replay --timing original --speed 4 --max-gap 10s --dry-run
   cirrusbench replay --rate 50 --arrival poisson --duration 5s --slo 'p99<2s,error_ratio<1%'
-  cirrusbench replay ./data --target http://127.0.0.1:9201 --concurrency 4 --requests 1000 --out run.json`,
+  cirrusbench replay ./data --target https://example.com/api/v1/write --concurrency 4 --requests 1000 --out run.json`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runReplay(cmd.Context(), e, &o, args)
@@ -133,6 +136,11 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	if err != nil {
 		return err
 	}
+	if pc.FanOut == 0 && len(args) == 0 {
+		// Ten captures of five clusters are real, and too few senders: at a rate worth measuring each would wait for
+		// its own requests. A hundred clusters at 1 a second are what a fleet looks like.
+		pc.FanOut = 20
+	}
 	plan, err := o.plan(pc, corpus)
 	if err != nil {
 		return err
@@ -170,7 +178,10 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel,
 		Progress: bar.update, Interval: bar.interval,
 	}
+	// Who waits for answers after an interrupt should know that this is what happens.
+	quiet := context.AfterFunc(ctx, func() { e.sayf("interrupted: waiting for the requests in flight; a second interrupt kills") })
 	result, err := replay.Run(ctx, config)
+	quiet()
 	bar.close()
 	if err != nil {
 		return err
@@ -178,7 +189,31 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	run := &stats.Run{Tool: tool(), Labels: labels}
 	sums := result.Fill(run, config, target) // reported last: a run that does not add up is better looked at than lost
 	run.Objectives = replay.Judge(objectives, run)
-	return errors.Join(o.deliver(e, run, result), sums, ending(run))
+	if err := errors.Join(o.deliver(e, run, result), sums); err != nil {
+		return err // a result that is lost outweighs what it says
+	}
+	remark(e, run)
+	return ending(run)
+}
+
+// remark says what a reader of the percentiles must know.
+func remark(e *env, run *stats.Run) {
+	c := &run.Counts
+	if failed := c.Failed + c.TimedOut; failed > 0 && c.OK > 0 {
+		e.sayf("note: %d of %d requests failed (%s): the latencies are those of the others", failed, c.Sent, mostFrequent(run.Errors))
+	}
+	if c.Unconfirmed > 0 {
+		e.sayf("note: %d requests of protocol 2.0 were answered without the headers that say what was written: nothing confirms their samples", c.Unconfirmed)
+	}
+}
+
+// mostFrequent names the class of most errors.
+func mostFrequent(all []stats.ErrorCount) string {
+	if len(all) == 0 {
+		return "no class"
+	}
+	top := slices.MaxFunc(all, func(a, b stats.ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+	return fmt.Sprintf("%s × %d", top.Class, top.Count)
 }
 
 // ending is what a run says by its exit code when its result is out.
@@ -187,12 +222,19 @@ func ending(run *stats.Run) error {
 	case run.Interrupted:
 		return &statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: %d of %d requests were not sent", run.Counts.NotSent, run.Counts.Planned)}
 	case run.Counts.OK == 0:
-		return withHint(&statusError{code: exitInvalid, msg: "INVALID: no request was answered with success, so there is no latency to speak of"},
-			"look at the errors above; is the target up, and does it take remote write at this path?")
+		return withHint(&statusError{code: exitInvalid, msg: "INVALID: no request was answered with success, so there is no latency to speak of; most failed with " + mostFrequent(run.Errors)},
+			"is the target up, and does it take remote write at this path?")
 	case run.Client.Verdict != "valid":
-		return withHint(&statusError{code: exitInvalid, msg: "INVALID: the load generator was the limit: " + strings.Join(run.Client.Reasons, "; ")},
-			"lower --rate, or run the generator on a machine of its own")
+		invalid := &statusError{code: exitInvalid, msg: "INVALID: the load generator was the limit: " + strings.Join(run.Client.Reasons, "; ")}
+		if broken := brokenObjectives(run); broken != nil {
+			invalid.msg += "\n" + broken.Error()
+		}
+		return withHint(invalid, "lower --rate, or run the generator on a machine of its own")
 	}
+	return brokenObjectives(run)
+}
+
+func brokenObjectives(run *stats.Run) error {
 	var broken []string
 	for _, o := range run.Objectives {
 		if !o.Met {
@@ -240,7 +282,7 @@ func (o *replayOptions) loadCorpus(ctx context.Context, args []string) (*capture
 // openExisting opens a location to read from: a directory that is not there is a mistake, not an empty
 // store to create.
 func openExisting(ctx context.Context, location string) (store.Store, error) {
-	s, err := store.Open(ctx, location)
+	s, err := openStore(ctx, location)
 	if err != nil {
 		return nil, err
 	}
@@ -278,14 +320,21 @@ func destination(t stats.Target) string {
 	return u.Host
 }
 
-// warnOrder says when keeping order leaves less concurrency than was asked for.
+// warnOrder says when keeping order leaves less concurrency than was asked for, or is likely to hold an open loop up.
 func warnOrder(e *env, o *replayOptions, plan *replay.Plan, corpus *capture.Corpus) {
-	if o.order != "source" || plan.Loop != replay.Closed {
+	if o.order != "source" {
 		return
 	}
 	_, sources, err := replay.Sources(corpus, plan.FanOut)
-	if err == nil && plan.Concurrency > len(sources) {
-		e.sayf("note: %d requests in flight were asked for, but the corpus has %d sources whose order is kept; --order none lifts that",
-			plan.Concurrency, len(sources))
+	if err != nil {
+		return
+	}
+	const few = 10 // with more a second, a source's own queue is soon part of its latency
+	switch n := len(sources); {
+	case plan.Loop == replay.Closed && plan.Concurrency > n:
+		e.sayf("note: %d requests in flight were asked for, but the corpus has %d sources whose order is kept; --order none lifts that", plan.Concurrency, n)
+	case plan.Loop == replay.Open && plan.RatePerS > few*float64(n):
+		e.sayf("note: %d sources share %.4g requests/s and their order is kept: at most %d are in flight, and waiting for one's turn is latency; --fan-out N or --order none lifts that",
+			n, plan.RatePerS, n)
 	}
 }

@@ -47,7 +47,7 @@ func (o *planFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&o.requests, "requests", 0, "how many requests to send, warm-up not counted (default: the corpus once)")
 	f.StringVar(&o.warmup, "warmup", "0", "requests (100) or time (5s; open loop) sent first and recorded apart")
 	f.BoolVar(&o.loop, "loop", true, "start the corpus again when it is at its end")
-	f.IntVar(&o.fanOut, "fan-out", 1, "send each capture as this many clusters, each with series of its own")
+	f.IntVar(&o.fanOut, "fan-out", 0, "send each capture as this many clusters, each with series of its own (default: 1, and 20 for the bundled captures)")
 	f.StringVar(&o.fanOutLabel, "fan-out-label", "cluster", "the label that makes the series of a fan-out differ")
 	f.StringVar(&o.shard, "shard", "", "I/N: execute only part I (from 0) of N of the plan; /N takes I from JOB_COMPLETION_INDEX")
 	f.StringVar(&o.shardBy, "shard-by", "source", "source: whole clusters, whose order is kept; request: one by one")
@@ -92,7 +92,7 @@ func (o *planFlags) config(getenv func(string) string) (replay.PlanConfig, error
 	case o.speed != 1 || o.maxGap != 0:
 		check(errors.New("speed and max-gap need --timing original"))
 	}
-	if o.fanOut < 1 {
+	if o.fanOut < 0 {
 		check(fmt.Errorf("fan-out must be at least 1, not %d", o.fanOut))
 	}
 	if o.fanOutLabel == "" || o.fanOutLabel == "__name__" {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/pflag"
@@ -225,7 +224,7 @@ func newSigner(ctx context.Context, spec string, getenv func(string) string) (fu
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	var credentials aws.CredentialsProvider = cfg.Credentials
+	credentials := cfg.Credentials
 	if _, err := credentials.Retrieve(ctx); err != nil { // before anything is timed
 		hint := "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 		if getenv("AWS_PROFILE") != "" {

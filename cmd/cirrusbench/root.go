@@ -42,7 +42,9 @@ func processEnv() *env {
 func run(args []string, e *env) int {
 	// The first signal asks the command to finish: a replay drains, a server lets requests end. After it
 	// the default action is back, so that a second one kills.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A pipe that closes early is a write error like another, after which everything is cleaned up.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
 
@@ -94,6 +96,7 @@ billed into money and concurrency over 24 months.`,
 		newDeltasCommand(e),
 		newInvocationsCommand(e),
 		newForecastCommand(e),
+		newLambdaHostCommand(e),
 		newVersionCommand(e),
 	)
 	return root

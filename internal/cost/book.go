@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed book/prices.json
@@ -350,6 +351,24 @@ func (t bookTier) tier() (Tier, error) {
 
 // AsOf returns the date of the book.
 func (b *PriceBook) AsOf() string { return b.asOf }
+
+// staleAfterDays is how old prices may be at the start of a forecast.
+const staleAfterDays = 90
+
+// staleness says that the book is old for a forecast that starts in a month;
+// "" when it is not, or when its date cannot be read.
+func (b *PriceBook) staleness(start YearMonth) string {
+	asOf, err := time.Parse(time.DateOnly, b.asOf)
+	if err != nil {
+		return ""
+	}
+	first := time.Date(start.Year, start.Month, 1, 0, 0, 0, 0, time.UTC)
+	days := int(first.Sub(asOf).Hours() / 24)
+	if days <= staleAfterDays {
+		return ""
+	}
+	return fmt.Sprintf("the prices are of %s, %d days before the forecast starts: check them against AWS's price list", b.asOf, days)
+}
 
 // SHA256 returns the hash of the file the book was read from, in hex. A book
 // that was combined with others has the hash of their hashes.

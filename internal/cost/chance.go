@@ -57,20 +57,7 @@ func MeanInterval(warm, cold []float64, rng *rand.Rand) Interval {
 	}
 	share := float64(len(cold)) / float64(n)
 	if n > maxBootstrap {
-		v.Method = "normal"
-		w, wv := meanVariance(warm)
-		c, cv := meanVariance(cold)
-		mean := (1-share)*w + share*c
-		variance := share * (1 - share) * (c - w) * (c - w) / float64(n)
-		if len(warm) > 0 {
-			variance += (1 - share) * (1 - share) * wv / float64(len(warm))
-		}
-		if len(cold) > 0 {
-			variance += share * share * cv / float64(len(cold))
-		}
-		half := 1.959963984540054 * math.Sqrt(variance)
-		v.Low, v.High = max(0, mean-half), mean+half
-		return v
+		return normalInterval(stratumOf(warm), stratumOf(cold))
 	}
 	v.Method = "bootstrap"
 	means := make([]float64, Resamples)
@@ -101,21 +88,47 @@ func resample(values []float64, rng *rand.Rand) float64 {
 	return sum / float64(len(values))
 }
 
-func meanVariance(values []float64) (mean, variance float64) {
-	if len(values) == 0 {
-		return 0, 0
+// stratum is what the normal interval needs to know of a set of durations.
+type stratum struct {
+	n              int
+	mean, variance float64
+}
+
+// add takes count equal values, by Welford's method for weighted data.
+func (s *stratum) add(value float64, count int) {
+	before := s.n
+	s.n += count
+	delta := value - s.mean
+	s.mean += delta * float64(count) / float64(s.n)
+	// variance holds the sum of squares until it is asked for.
+	s.variance += delta * delta * float64(before) * float64(count) / float64(s.n)
+}
+
+// ofMean returns the variance of the stratum's mean; 0 where it cannot be known.
+func (s *stratum) ofMean() float64 {
+	if s.n < 2 {
+		return 0
 	}
+	return s.variance / float64(s.n-1) / float64(s.n)
+}
+
+func stratumOf(values []float64) stratum {
+	var s stratum
 	for _, v := range values {
-		mean += v
+		s.add(v, 1)
 	}
-	mean /= float64(len(values))
-	for _, v := range values {
-		variance += (v - mean) * (v - mean)
-	}
-	if len(values) > 1 {
-		variance /= float64(len(values) - 1)
-	}
-	return mean, variance
+	return s
+}
+
+// normalInterval is the interval of the stratified mean by the central limit theorem.
+func normalInterval(warm, cold stratum) Interval {
+	n := warm.n + cold.n
+	f := float64(cold.n) / float64(n)
+	between := cold.mean - warm.mean
+	mean := (1-f)*warm.mean + f*cold.mean
+	variance := f*(1-f)*between*between/float64(n) + (1-f)*(1-f)*warm.ofMean() + f*f*cold.ofMean()
+	half := 1.959963984540054 * math.Sqrt(variance)
+	return Interval{Low: max(0, mean-half), High: mean + half, Samples: n, Colds: cold.n, Method: "normal"}
 }
 
 // linear interpolates the q-quantile of sorted values at position q·(n−1).

@@ -28,8 +28,10 @@ type Concurrency struct {
 	// ObservedMax is the most invocations at one moment in the records, when they have times.
 	ObservedMax *int `json:"observed_max"`
 
-	// Dispersion is that of the traffic; 1 means Poisson arrivals.
+	// Dispersion is that of the traffic, by which the quantiles are taken; 1 means Poisson arrivals.
 	Dispersion float64 `json:"dispersion"`
+	// ObservedDispersion is that of the records, when they have times.
+	ObservedDispersion *float64 `json:"observed_dispersion"`
 
 	mean float64 // unrounded
 }
@@ -73,8 +75,23 @@ func (s *Scenario) concurrency(perHour Decimal, dispersion *Decimal, functions [
 		if peak, ok := functions[0].Billed.Usage.PeakConcurrency(); ok {
 			c.ObservedMax = &peak
 		}
+		if d, ok := functions[0].Billed.Usage.Dispersion(); ok {
+			d = round(d, 2)
+			c.ObservedDispersion = &d
+		}
 	}
 	return c
+}
+
+// burstyAbove is the dispersion above which independent arrivals are no model.
+const burstyAbove = 2
+
+// warning says that the records show bursts which the quantiles do not have in them.
+func (c *Concurrency) warning() string {
+	if c.ObservedDispersion == nil || *c.ObservedDispersion <= burstyAbove || *c.ObservedDispersion <= c.Dispersion {
+		return ""
+	}
+	return fmt.Sprintf("requests in the records come in bursts (dispersion %.1f): the concurrency quantiles are too low; set the traffic's dispersion", *c.ObservedDispersion)
 }
 
 // MonthsToQuota returns after how many months a need that grows by the ratio

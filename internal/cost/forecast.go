@@ -151,6 +151,8 @@ type Billed struct {
 	ColdShare *Decimal
 	// Samples is the number of invocations behind MeanMS when it was measured, else 0.
 	Samples int64
+
+	factor *Decimal // scales the billed time for a what-if
 }
 
 // BilledOf returns the billed time that a summary of records states, without
@@ -188,6 +190,8 @@ type Function struct {
 	// EphemeralMB is its temporary storage; what is above 512 MB is billed by
 	// the time it runs. 0 means 512.
 	EphemeralMB lambdalog.MB
+
+	memoryFactor *Decimal // scales the memory for a what-if
 }
 
 // Architecture is one way to serve the traffic.
@@ -368,10 +372,25 @@ type rate struct {
 	share      *Decimal
 }
 
+// rate returns what one invocation takes, with its interval.
 func (f Function) rate(seed uint64) (rate, error) {
+	r, err := f.price()
+	if err != nil || f.Billed.Usage == nil {
+		return r, err
+	}
+	r.interval = f.Billed.Usage.Interval(seed)
+	if r.billedMS.Sign() > 0 {
+		r.low = fromFloat(r.interval.Low).Quo(r.billedMS)
+		r.high = fromFloat(r.interval.High).Quo(r.billedMS)
+	}
+	return r, nil
+}
+
+// price returns what one invocation takes.
+func (f Function) price() (rate, error) {
 	r := rate{
 		arch: f.Arch, perRequest: Int(1), billedMS: f.Billed.mean(), low: Int(1), high: Int(1),
-		ephemeral: max(0, f.EphemeralMB-ephemeralFree),
+		ephemeral: max(0, f.EphemeralMB-ephemeralFree), share: f.Billed.ColdShare,
 	}
 	if f.PerRequest != nil {
 		r.perRequest = *f.PerRequest
@@ -387,21 +406,23 @@ func (f Function) rate(seed uint64) (rate, error) {
 		r.coldMS, _ = u.ColdWallMS()
 		share := Int(r.colds).Quo(Int(r.n))
 		r.share = &share
-		r.interval = u.Interval(seed)
-		if r.billedMS.Sign() > 0 {
-			r.low = fromFloat(r.interval.Low).Quo(r.billedMS)
-			r.high = fromFloat(r.interval.High).Quo(r.billedMS)
+	} else {
+		if f.Memory == 0 {
+			return rate{}, userError("the memory size is not given", "state it with --memory, for instance --memory 128")
 		}
-		return r, nil
+		r.gbSeconds = GBSeconds(r.billedMS, f.Memory)
+		r.wallMS = r.billedMS.Float64()
+		if f.Billed.ColdMS != nil {
+			r.coldMS = f.Billed.ColdMS.Float64()
+		}
 	}
-	if f.Memory == 0 {
-		return rate{}, userError("the memory size is not given", "state it with --memory, for instance --memory 128")
+	for _, by := range [...]*Decimal{f.Billed.factor, f.memoryFactor} {
+		if by != nil {
+			r.gbSeconds = r.gbSeconds.Mul(*by)
+		}
 	}
-	r.gbSeconds = GBSeconds(r.billedMS, f.Memory)
-	r.wallMS = r.billedMS.Float64()
-	r.share = f.Billed.ColdShare
-	if f.Billed.ColdMS != nil {
-		r.coldMS = f.Billed.ColdMS.Float64()
+	if f.Billed.factor != nil {
+		r.billedMS = r.billedMS.Mul(*f.Billed.factor)
 	}
 	return r, nil
 }
@@ -564,6 +585,9 @@ func Forecast(s *Scenario, book *PriceBook) (*Result, error) {
 		res.Architectures = append(res.Architectures, *one)
 	}
 	res.Comparison = s.compare(res.Architectures)
+	if w := book.staleness(s.Start); w != "" {
+		res.Warnings = append(res.Warnings, w)
+	}
 	return res, nil
 }
 
@@ -635,6 +659,9 @@ func (s *Scenario) architecture(a Architecture, book *PriceBook) (*ArchitectureR
 	out.describe(a, rates, low, high)
 	if len(a.Functions) > 0 {
 		out.Concurrency = s.concurrency(perHour, traffic.Dispersion, a.Functions, rates)
+		if w := out.Concurrency.warning(); w != "" {
+			out.Warnings = append(out.Warnings, w)
+		}
 	}
 	return out, nil
 }

@@ -421,6 +421,46 @@ func TestMeanInterval(t *testing.T) {
 	}
 }
 
+// Beyond 5,000 records the interval comes from counts instead of single values,
+// and must be the same.
+func TestIntervalOfManyRecords(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	u := new(cost.Usage)
+	var warm, cold []float64
+	for i := range 6000 {
+		ms := 20 + int64(30*rng.ExpFloat64())
+		v := lambdalog.Invocation{Kind: lambdalog.KindReport, Billable: true, Memory: 128, Billed: lambdalog.MillisOf(time.Duration(ms) * time.Millisecond)}
+		if v.Cold = i%100 == 0; v.Cold {
+			v.Billed.Value += 800 * time.Millisecond
+			cold = append(cold, float64(ms+800))
+		} else {
+			warm = append(warm, float64(ms))
+		}
+		u.Add(v)
+	}
+	got, want := u.Interval(1), cost.MeanInterval(warm, cold, rng)
+	if got.Method != "normal" || got.Samples != 6000 || got.Colds != 60 || math.Abs(got.Low-want.Low) > 1e-6 || math.Abs(got.High-want.High) > 1e-6 {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestOldPricesAreAWarning(t *testing.T) {
+	s := scenario(t, littles(t), stated(t, "a", cost.ArchARM, 128, "70"))
+	for _, tt := range []struct {
+		start string
+		warn  bool
+	}{{"2026-12", false}, {"2027-02", false}, {"2027-03", true}, {"2026-01", false}} {
+		start, err := cost.ParseYearMonth(tt.start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Start = start
+		if got := strings.Contains(strings.Join(forecast(t, s).Warnings, "\n"), "2026-11-20"); got != tt.warn {
+			t.Errorf("start %s: warned %v", tt.start, got)
+		}
+	}
+}
+
 func TestPeakConcurrency(t *testing.T) {
 	at := func(s float64) time.Time { return time.Unix(1_000_000, int64(s*1e9)) }
 	record := func(end, seconds float64, init float64) lambdalog.Invocation {

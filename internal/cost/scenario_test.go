@@ -169,6 +169,7 @@ func FuzzScenario(f *testing.F) {
 	}
 	f.Add(demo)
 	f.Add([]byte("version: 1\ntraffic: {requests_per_hour: 1e9}\narchitectures: {a: {lambda: {arch: arm, memory_mb: 128, billed: {mean_ms: 1}}}}\n"))
+	f.Add([]byte("version: 1\nregion: us-east-1\nstart: 2026-12\ntraffic: {requests_per_hour: 5, dispersion: 3}\narchitectures:\n  a: {apigateway: rest, s3: {puts_per_request: 1}, logs: {kind: custom, gb: 5}, sqs: {message_bytes: 1, batch: 10, fifo: true}}\n  b: {base: a, kinesis: {record_bytes: 1}, firehose: {record_bytes: 9, gb: 1}, msk: {type: x, brokers: 3}, vcpu: {price_hour: 1, cpus: 1}}\n"))
 	b := book(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := cost.LoadScenario(bytes.NewReader(data), "fuzz")

@@ -391,7 +391,12 @@ type VCPU struct {
 }
 
 // Check implements Service.
-func (v VCPU) Check() error { return notNegative(v.PriceHour.Decimal(), v.CPUs, v.Nodes) }
+func (v VCPU) Check() error {
+	if !v.PriceHour.Round(jsonPlaces).Equal(v.PriceHour) {
+		return fmt.Errorf("price %s has more than %d decimals", v.PriceHour, jsonPlaces)
+	}
+	return notNegative(v.PriceHour.Decimal(), v.CPUs, v.Nodes)
+}
 
 func (v VCPU) usage(m usageMonth) []quantity {
 	u := q("vcpu", "vcpu-hour", v.CPUs.Mul(v.Nodes).Mul(m.hours))
@@ -419,10 +424,7 @@ func (f Fargate) Check() error {
 }
 
 func (f Fargate) usage(m usageMonth) []quantity {
-	suffix := "-x86"
-	if f.Arch == ArchARM {
-		suffix = "-arm"
-	}
+	suffix := archSuffix(f.Arch)
 	hours := f.Tasks.Mul(m.hours)
 	return []quantity{
 		q("fargate", "fargate-vcpu-hour"+suffix, hours.Mul(f.VCPU)),

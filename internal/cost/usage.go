@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -194,27 +195,66 @@ func (u *Usage) PeakConcurrency() (int, bool) {
 	return peak, true
 }
 
-// samples returns the billed milliseconds of warm and cold invocations, sorted.
-func (u *Usage) samples() (warm, cold []float64) {
-	for c, k := range u.cells {
-		ms := float64(c.billed) / float64(time.Millisecond)
-		for range k {
-			if c.cold {
-				cold = append(cold, ms)
-			} else {
-				warm = append(warm, ms)
-			}
-		}
+// Dispersion estimates how bursty the arrivals in the records are: the variance
+// of the number of starts over its mean, in windows as long as a mean
+// invocation. It is about 1 for independent arrivals and more for bursts. It is
+// false without times, or when the records span fewer than 30 windows.
+func (u *Usage) Dispersion() (float64, bool) {
+	window := int64(u.MeanWallMS() * float64(time.Millisecond))
+	if u.untimed > 0 || len(u.spans) < 2 || window <= 0 {
+		return 0, false
 	}
-	slices.SortFunc(warm, cmp.Compare)
-	slices.SortFunc(cold, cmp.Compare)
-	return warm, cold
+	starts := make([]int64, len(u.spans))
+	for i, s := range u.spans {
+		starts[i] = s.start
+	}
+	slices.Sort(starts)
+	windows := float64((starts[len(starts)-1]-starts[0])/window + 1)
+	if windows < 30 {
+		return 0, false
+	}
+	// Empty windows, of which there may be millions, add nothing to the squares.
+	squares, run, at := 0.0, 0.0, int64(0)
+	for _, start := range starts {
+		if w := (start - starts[0]) / window; w != at {
+			squares, run, at = squares+run*run, 0, w
+		}
+		run++
+	}
+	squares += run * run
+	n := float64(len(starts))
+	mean := n / windows
+	variance := (squares - n*mean) / (windows - 1)
+	return variance / mean, true
 }
 
-// Interval returns the 95 % interval of the mean billed time in milliseconds.
-// The same seed gives the same interval.
+// Interval returns the 95 % interval of the mean billed time in milliseconds;
+// see MeanInterval. The same seed gives the same interval.
 func (u *Usage) Interval(seed uint64) Interval {
-	warm, cold := u.samples()
+	// A fixed order makes sums of floats reproducible.
+	cells := slices.SortedFunc(maps.Keys(u.cells), func(a, b cell) int {
+		return cmp.Or(cmp.Compare(a.billed, b.billed), cmp.Compare(a.memory, b.memory))
+	})
+	var warm, cold []float64
+	var warms, colds stratum
+	many := u.Invocations() > maxBootstrap
+	for _, c := range cells {
+		ms := float64(c.billed) / float64(time.Millisecond)
+		values, s := &warm, &warms
+		if c.cold {
+			values, s = &cold, &colds
+		}
+		if many {
+			s.add(ms, int(u.cells[c]))
+			continue
+		}
+		for range u.cells[c] {
+			*values = append(*values, ms)
+		}
+	}
+	if many {
+		return normalInterval(warms, colds)
+	}
 	//nolint:gosec // statistics, not secrets
 	return MeanInterval(warm, cold, rand.New(rand.NewPCG(seed, 0x63697272757362)))
 }

@@ -12,6 +12,8 @@ import "math/bits"
 // malformed protobuf are an [*Error] with Status 400, and then not one byte has
 // been changed: the whole message is checked before the first patch.
 //
+// A delta of zero leaves the message alone and is never an error.
+//
 // Shift reads only what it needs to find timestamps; that the message is valid
 // otherwise is for [Walker.Walk] to say.
 func Shift(v Version, decoded []byte, deltaMS int64) error {

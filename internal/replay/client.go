@@ -37,7 +37,8 @@ const (
 	maxCPURatio      = 0.85
 	maxScheduleError = time.Millisecond // or 5 % of the median latency, whichever is more
 	maxStealRatio    = 0.05
-	maxGCRatio       = 0.01 // above it garbage collection is part of p99
+	maxGCRatio       = 0.01        // above it garbage collection is part of p99
+	minJudged        = time.Second // a shorter run says nothing about shares of time
 )
 
 // verdict judges whether the generator kept up: the run's latencies are only worth reading if it did.
@@ -53,7 +54,8 @@ func verdict(u ClientUse, latencyP50, scheduleP99 time.Duration, embedded bool) 
 	if limit := max(maxScheduleError, latencyP50/20); scheduleP99 > limit {
 		invalid("requests left %.3f ms after they were due at p99 although a slot was free (limit %.3f ms)", ms(scheduleP99), ms(limit))
 	}
-	if ratio := u.CPURatio(); ratio > maxCPURatio {
+	long := u.Wall >= minJudged
+	if ratio := u.CPURatio(); long && ratio > maxCPURatio {
 		who := "the generator"
 		if embedded {
 			who = "the generator and the embedded server"
@@ -66,7 +68,7 @@ func verdict(u ClientUse, latencyP50, scheduleP99 time.Duration, embedded bool) 
 	if u.StealRatio > maxStealRatio {
 		invalid("the hypervisor took %.1f %% of the machine's CPU time (limit %.0f %%)", u.StealRatio*100, maxStealRatio*100)
 	}
-	if u.Wall > 0 && u.GCPauses.Seconds() > maxGCRatio*u.Wall.Seconds() {
+	if long && u.GCPauses.Seconds() > maxGCRatio*u.Wall.Seconds() {
 		invalid("the generator stood still for garbage collection for %.1f ms of %.1f s (limit %.0f %%)", ms(u.GCPauses), u.Wall.Seconds(), maxGCRatio*100)
 	}
 	return c

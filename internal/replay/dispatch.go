@@ -11,6 +11,8 @@ type job struct {
 	warmup   bool
 	due      time.Duration // since the start of the run; closed loop: set when a worker starts it
 	slotFree bool          // when it was due, a worker was idle and its source had nothing in flight
+	late     time.Duration // open loop: how long after its due time it was submitted
+	zero     time.Duration // when the measured part begins
 	source   int
 	req      Outgoing
 	budget   int64 // bytes of the look-ahead budget that it gives back when done
@@ -25,7 +27,8 @@ type dispatcher struct {
 	busy    []bool      // guarded by mu: by source, one is in flight or ready
 	ready   []*job      // guarded by mu: may start, no worker was idle
 	pending int         // guarded by mu: submitted and not yet with a worker
-	room    *sync.Cond  // signalled when pending falls to low
+	out     int         // guarded by mu: with a worker
+	room    *sync.Cond  // signalled when pending falls to low, and when nothing is left
 	low     int         // guarded by mu: what waitRoom waits for; -1 when nobody does
 	order   Order
 	closed  bool // guarded by mu
@@ -57,6 +60,7 @@ func (d *dispatcher) submit(j *job) {
 		worker := d.idle[last]
 		d.idle = d.idle[:last]
 		j.slotFree = true
+		d.out++
 		worker <- j // buffered, and the worker waits: never blocks
 		return
 	}
@@ -67,6 +71,11 @@ func (d *dispatcher) submit(j *job) {
 // next returns the worker's next job, or nil when the run is over. done is the job it has just finished.
 func (d *dispatcher) next(worker chan *job, done *job) *job {
 	d.mu.Lock()
+	if done != nil {
+		if d.out--; d.pending+d.out == 0 {
+			d.room.Broadcast()
+		}
+	}
 	if done != nil && d.order == OrderSource {
 		if q := d.queues[done.source]; len(q) > 0 {
 			d.ready = append(d.ready, q[0])
@@ -80,8 +89,9 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 		j := d.ready[0]
 		d.ready[0] = nil
 		d.ready = d.ready[1:]
+		d.out++
 		if d.pending--; d.pending == d.low {
-			d.room.Signal()
+			d.room.Broadcast()
 		}
 		d.mu.Unlock()
 		return j
@@ -109,6 +119,15 @@ func (d *dispatcher) waitRoom(limit int) {
 		d.room.Wait()
 	}
 	d.low = -1
+}
+
+// waitIdle blocks until everything submitted is done.
+func (d *dispatcher) waitIdle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.pending+d.out > 0 && !d.closed {
+		d.room.Wait()
+	}
 }
 
 // close ends the run: workers finish what is submitted and then get nil.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/capture"
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
@@ -72,6 +73,9 @@ type Result struct {
 	Client      ClientUse
 }
 
+// MaxWorkers bounds the requests in flight: each has a goroutine, a recorder and a connection of its own.
+const MaxWorkers = 1 << 15
+
 // errNothingOwned says that a shard has no part of the plan.
 var errNothingOwned = errors.New("no request of the plan falls to this shard")
 
@@ -101,6 +105,9 @@ func newEngine(c Config) (*engine, error) {
 	if c.Plan.Loop == Closed {
 		workers = c.Plan.Concurrency
 	}
+	if workers > MaxWorkers {
+		return nil, fmt.Errorf("%d requests in flight are more than one process can have (limit %d)", workers, MaxWorkers)
+	}
 	if c.FanOutLabel == "" {
 		c.FanOutLabel = "cluster"
 	}
@@ -111,6 +118,9 @@ func newEngine(c Config) (*engine, error) {
 	var err error
 	if e.sources, e.names, err = Sources(c.Corpus, c.Plan.FanOut); err != nil {
 		return nil, err
+	}
+	for i := range c.Corpus.Entries() {
+		e.captured = append(e.captured, e.sources[i*max(c.Plan.FanOut, 1)].Name())
 	}
 	e.ownWarmup, e.ownMeasured = c.Plan.Own()
 	if c.Plan.Total() > 0 && e.ownMeasured == 0 {
@@ -131,10 +141,12 @@ type engine struct {
 	batch    []*job      // the feeder's own: what is left of the last one
 	jobs     sync.Pool   // of *job that were sent
 	budget   *byteBudget
-	notReady int // the feeder's own
+	notReady int           // the feeder's own, like zero
+	zero     time.Duration // when the measured part begins
 
 	sources                []Source // by object and replica
 	names                  []string // of the distinct sources
+	captured               []string // by object: the source that it was captured from, which names its pair
 	ownWarmup, ownMeasured int      // entries of this shard
 	interrupted            <-chan struct{}
 
@@ -173,6 +185,8 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	}
 	var prep sync.WaitGroup
 	prep.Go(func() {
+		// The cause stands before the look-ahead ends, or the feeder would take the end for the plan's.
+		defer close(e.prepared)
 		if err := e.prepareAll(feedCtx); err != nil {
 			stopFeeding(err)
 		}
@@ -181,12 +195,8 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 
 	// A cancelled run starts nothing more, also while the feeder is held up.
 	detach := context.AfterFunc(feedCtx, e.disp.cancel)
-	if e.Plan.Loop == Closed && e.Plan.Duration > 0 {
-		// The feeder may be held up: the end comes without it.
-		end := time.AfterFunc(lead+e.Plan.Duration, e.disp.cancel)
-		defer end.Stop()
-	}
 	whole := e.feed(feedCtx)
+	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
 	if detach(); whole {
 		e.disp.close()
 	} else {
@@ -201,13 +211,17 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 		return nil, failed
 	}
 
+	if e.Plan.Loop == Closed {
+		use = readUse() // here the last answers are most of a short run
+	}
 	total := stats.NewRecorder()
 	for _, r := range recorders {
 		total.Merge(r)
 	}
 	res := &Result{
-		Recorder: total, StartedAt: startedAt.UTC(), MeasuredAt: startedAt.Add(e.Plan.Due(e.Plan.Warmup)).UTC(), FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
-		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: readUse().minus(before),
+		Recorder: total, StartedAt: startedAt.UTC(), MeasuredAt: startedAt.Add(e.zero).UTC(),
+		FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
+		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before),
 	}
 	sent := int(total.Counts().Sent)
 	if res.Planned == 0 {
@@ -219,7 +233,6 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 
 // prepareAll fills the look-ahead in plan order and closes it at the end.
 func (e *engine) prepareAll(ctx context.Context) error {
-	defer close(e.prepared)
 	p := &preparer{
 		corpus: e.Corpus, plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
 		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies, pass: -1, newestMS: newest(e.Corpus),
@@ -239,7 +252,7 @@ func (e *engine) prepareAll(ctx context.Context) error {
 	}
 	total, owned := e.Plan.Total(), 0
 	for n := 0; total == 0 || n < total; n++ {
-		if ctx.Err() != nil {
+		if stopped(ctx) {
 			return nil // that the caller stops is not the preparer's failure
 		}
 		if !e.Plan.Owns(n) {
@@ -275,6 +288,8 @@ const (
 	maxBatches = 32
 )
 
+func stopped(ctx context.Context) bool { return ctx.Err() != nil }
+
 // feed submits prepared jobs, in an open loop each at its due time. It returns false when it ended before
 // the plan did.
 func (e *engine) feed(ctx context.Context) (whole bool) {
@@ -285,27 +300,37 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 	}
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)
+	e.zero = e.Plan.Due(e.Plan.Warmup)
+	warming := e.ownWarmup > 0
 	for {
 		j, waited, ok := e.nextPrepared(ctx)
 		if !ok {
 			return ctx.Err() == nil
 		}
 		if e.Plan.Loop == Open {
-			if waited && e.since() > j.due {
+			if waited && e.since() > j.due && !j.warmup {
 				e.notReady++
 			}
 			if !e.sleepUntil(ctx, j.due) {
 				return false
 			}
+			j.late = e.since() - j.due
 		} else {
 			if !e.sleepUntil(ctx, 0) {
 				return false
 			}
 			e.disp.waitRoom(room)
-			if e.Plan.Duration > 0 && e.since() >= e.Plan.Duration {
+			if warming && !j.warmup {
+				// The measured part begins when the warm-up has ended.
+				warming = false
+				e.disp.waitIdle()
+				e.zero = e.since()
+			}
+			if e.Plan.Duration > 0 && !j.warmup && e.since()-e.zero >= e.Plan.Duration {
 				return false
 			}
 		}
+		j.zero = e.zero
 		e.live.due.Add(1)
 		e.disp.submit(j)
 	}
@@ -359,9 +384,14 @@ func (e *engine) work(rec *stats.Recorder) {
 		if j == nil {
 			return
 		}
-		e.send(j, rec)
 		if done != nil {
 			e.jobs.Put(done)
+		}
+		// A closed loop by time starts nothing after its end, also of what was submitted before.
+		if over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration; over {
+			e.budget.release(j.budget)
+		} else {
+			e.send(j, rec)
 		}
 		done = j
 	}
@@ -379,17 +409,25 @@ func (e *engine) send(j *job, rec *stats.Recorder) {
 	finished := e.since()
 	e.live.inFlight.Add(-1)
 
-	// The measured part's own zero: its first second is the timeline's first.
-	zero := e.Plan.Due(e.Plan.Warmup)
+	object, _, _ := e.Plan.Object(j.n)
 	o := stats.Observation{
-		Pair:     stats.PairKey{Source: e.names[j.source], Destination: e.Destination},
-		Intended: j.due - zero, Started: started - zero, Done: finished - zero,
+		// A fan-out's clusters are the captured one many times: their latencies are one pair's.
+		Pair: stats.PairKey{Source: e.captured[object], Destination: e.Destination},
+		// The measured part has its own zero: its first second is the timeline's first.
+		Intended: j.due - j.zero, Started: started - j.zero, Done: finished - j.zero,
 		Status: resp.Status, Samples: int64(j.req.Samples), Bytes: int64(len(j.req.Body)), Warmup: j.warmup, Retries: j.req.Attempt,
 	}
 	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, &resp)
+	o.Unconfirmed = o.Outcome == stats.OK && j.req.Version == remotewrite.V2 && !resp.Confirmed
 	rec.Record(o)
-	if e.Plan.Loop == Open && j.slotFree && !j.warmup {
-		rec.RecordScheduleError(started - j.due)
+	if e.Plan.Loop == Open && !j.warmup {
+		// With a slot free all of the delay is ours. Without one, what passed before the request was
+		// submitted still is: a generator that stood still must not count as a slow server.
+		if j.slotFree {
+			rec.RecordScheduleError(started - j.due)
+		} else {
+			rec.RecordScheduleError(j.late)
+		}
 	}
 	switch o.Outcome {
 	case stats.OK:
@@ -434,7 +472,7 @@ func (e *engine) attempts(r *Outgoing, started time.Duration) Response {
 // judge decides what a response means. A 2xx of protocol 2.0 that confirms less than was sent is a
 // failure: the samples are gone and only these headers say so.
 func judge(r *Outgoing, resp *Response) (outcome stats.Outcome, class, example string, written int64) {
-	written = int64(resp.Written.Samples)
+	written = int64(min(resp.Written.Samples, r.Samples)) // more than was sent cannot have been written
 	switch {
 	case resp.Timeout:
 		return stats.TimedOut, errorClass(*resp), resp.Err.Error(), 0
@@ -442,6 +480,9 @@ func judge(r *Outgoing, resp *Response) (outcome stats.Outcome, class, example s
 		return stats.Failed, errorClass(*resp), resp.Err.Error(), 0
 	case resp.Status/100 != 2:
 		return stats.Failed, errorClass(*resp), resp.Message, written
+	case !resp.Confirmed && r.Version == remotewrite.V2:
+		// 2.0 asks for the headers. Without them the latency counts and nothing says that the samples do.
+		return stats.OK, "", "", 0
 	case !resp.Confirmed:
 		// Protocol 1.0 confirms nothing beyond the status.
 		return stats.OK, "", "", int64(r.Samples)

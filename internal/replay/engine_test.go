@@ -332,3 +332,82 @@ func (v *vanishing) Get(ctx context.Context, key string) ([]byte, error) {
 	}
 	return v.Store.Get(ctx, key)
 }
+
+// TestStalledGenerator: a generator that stands still for a second must not pass its own delay off as the server's,
+// also when order is kept, so that only the first request of each source finds its turn free afterwards.
+func TestStalledGenerator(t *testing.T) {
+	corpus := bundled(t)
+	for _, order := range []Order{OrderSource, OrderNone} {
+		synctest.Test(t, func(t *testing.T) {
+			c := Config{
+				Corpus: corpus, Timestamps: Keep, Order: order, MaxInFlight: 64, Timeout: time.Minute,
+				Plan: mustPlan(t, PlanConfig{RatePerS: 100, Duration: 20 * time.Second, Loop: true, Objects: len(corpus.Entries())}),
+				Sender: senderFunc(func(_ context.Context, r *Outgoing) Response {
+					time.Sleep(time.Millisecond)
+					return confirmed(r)
+				}),
+			}
+			e, err := newEngine(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stalled := false
+			e.spin = 0
+			e.nap = func(d time.Duration) {
+				if !stalled && e.since() > 5*time.Second {
+					stalled = true
+					d += time.Second
+				}
+				time.Sleep(d)
+			}
+			res, err := e.run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var run stats.Run
+			if err := res.Fill(&run, c, stats.Target{}); err != nil {
+				t.Fatal(err)
+			}
+			if run.Client.Verdict != "invalid" || run.ScheduleError.Count != 2000 || run.ScheduleError.P99MS < 500 {
+				t.Errorf("%s: verdict %s, schedule error %+v: want invalid, all 2000, p99 about 800 ms", order, run.Client.Verdict, run.ScheduleError)
+			}
+		})
+	}
+}
+
+// TestClosedLoopWarmup: the warm-up comes first and whole, and the duration counts from its end.
+func TestClosedLoopWarmup(t *testing.T) {
+	corpus := bundled(t)
+	synctest.Test(t, func(t *testing.T) {
+		run := inBubble(t.Context(), t, Config{
+			Corpus: corpus, Timestamps: Keep, Order: OrderSource, Timeout: time.Minute,
+			Plan: mustPlan(t, PlanConfig{Concurrency: 1, WarmupRequests: 30, Duration: time.Second, Loop: true, Objects: len(corpus.Entries())}),
+			Sender: senderFunc(func(_ context.Context, r *Outgoing) Response {
+				time.Sleep(100 * time.Millisecond)
+				return confirmed(r)
+			}),
+		})
+		if run.Counts.Warmup != 30 || run.Counts.Sent != 10 {
+			t.Errorf("%d warm-up and %d measured requests, want 30 and 10", run.Counts.Warmup, run.Counts.Sent)
+		}
+		if len(run.Timeline) == 0 || run.Timeline[0].Sent == 0 {
+			t.Errorf("timeline %+v begins with the warm-up", run.Timeline)
+		}
+		near(t, "rate", run.Achieved.RatePerS, 10, 0.2)
+	})
+}
+
+// TestAllFailed: a run without a success is invalid in its own file, not only by the exit code.
+func TestAllFailed(t *testing.T) {
+	corpus := bundled(t)
+	synctest.Test(t, func(t *testing.T) {
+		run := inBubble(t.Context(), t, Config{
+			Corpus: corpus, Timestamps: Keep, Order: OrderNone, Timeout: time.Minute, MaxInFlight: 4,
+			Plan:   mustPlan(t, PlanConfig{RatePerS: 10, Requests: 10, Loop: true, Objects: len(corpus.Entries())}),
+			Sender: senderFunc(func(context.Context, *Outgoing) Response { return Response{Status: 500} }),
+		})
+		if run.Client.Verdict != "invalid" || len(run.Client.Reasons) == 0 {
+			t.Errorf("client %+v", run.Client)
+		}
+	})
+}

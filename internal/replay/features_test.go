@@ -179,12 +179,13 @@ func TestFanOut(t *testing.T) {
 	count := func(fan int) (sources, series, samples int) {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
-			distinct, from := map[string]bool{}, map[string]bool{}
+			distinct, from, pairs := map[string]bool{}, map[string]bool{}, map[string]bool{}
 			sender := senderFunc(func(_ context.Context, r *Outgoing) Response {
 				mu.Lock()
 				defer mu.Unlock()
 				from[r.Org+"/"+r.Cluster] = true
 				captured, _, _ := strings.Cut(r.Cluster, ".r") // two clusters of an org may have equal series as captured
+				pairs[r.Org+"/"+captured] = true
 				for _, s := range seriesIn(t, r) {
 					distinct[r.Org+captured+s] = true
 				}
@@ -194,7 +195,7 @@ func TestFanOut(t *testing.T) {
 				Corpus: corpus, Sender: sender, Timestamps: Shift, Order: OrderSource, MaxInFlight: 8, Timeout: time.Minute,
 				Plan: mustPlan(t, PlanConfig{RatePerS: 1000, FanOut: fan, Objects: objects}),
 			})
-			if run.Counts.OK != int64(objects*fan) || len(run.Pairs) != len(from) {
+			if run.Counts.OK != int64(objects*fan) || len(run.Pairs) != len(pairs) {
 				t.Errorf("counts %+v, %d pairs", run.Counts, len(run.Pairs))
 			}
 			sources, series, samples = len(from), len(distinct), int(run.Counts.SamplesSent)

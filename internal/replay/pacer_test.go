@@ -28,8 +28,12 @@ func profiles(rng *rand.Rand) []profile {
 	rate := func() float64 { return math.Exp(rng.Float64()*14 - 2) } // 0.14 to 160,000
 	span := func() time.Duration { return time.Duration(1 + rng.Int64N(int64(time.Hour))) }
 	return []profile{
-		Constant{rate()}, Ramp{rate(), rate(), span()}, Ramp{0, rate(), span()}, Ramp{5, 5, span()},
-		Steps{{rate(), span()}}, Steps{{rate(), span()}, {rate(), span()}, {rate(), span()}},
+		Constant{rate()},
+		Ramp{rate(), rate(), span()},
+		Ramp{0, rate(), span()},
+		Ramp{5, 5, span()},
+		Steps{{rate(), span()}},
+		Steps{{rate(), span()}, {rate(), span()}, {rate(), span()}},
 	}
 }
 

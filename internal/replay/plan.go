@@ -102,13 +102,14 @@ func (c *PlanConfig) Check() error {
 	if c.MaxGap < 0 {
 		bad("the longest gap must be positive, not %v", c.MaxGap)
 	}
-	if open := c.openWays(); len(open) > 1 {
+	switch open := c.openWays(); {
+	case len(open) > 1:
 		bad("%s exclude each other", strings.Join(open, " and "))
-	} else if len(open) == 1 && c.Concurrency > 0 {
+	case len(open) == 1 && c.Concurrency > 0:
 		bad("%s (open loop) and concurrency (closed loop) exclude each other", open[0])
-	} else if c.Poisson && (len(open) == 0 || c.Speed > 0) {
+	case c.Poisson && (len(open) == 0 || c.Speed > 0):
 		bad("poisson arrivals need a rate, a ramp or steps")
-	} else if len(open) == 0 && c.WarmupDuration > 0 {
+	case len(open) == 0 && c.WarmupDuration > 0:
 		bad("a closed loop has no planned rate: give its warm-up as a number of requests, not as a duration")
 	}
 	if c.Duration < 0 {

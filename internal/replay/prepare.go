@@ -82,6 +82,7 @@ func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
 	}
 	delta := p.delta(j.due, pass, entry)
 	if delta == 0 && replica == 0 {
+		// Bodies of a corpus in memory cost nothing more; others wait here like shifted ones.
 		return j, nil
 	}
 	if p.scratch, err = remotewrite.Decode(p.scratch[:0], raw, p.maxDecoded); err != nil {

@@ -87,10 +87,11 @@ type target struct {
 func newTarget(c HTTPConfig) (target, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil {
-		return target{}, fmt.Errorf("parsing target: %w", err)
+		// The parser's own message repeats the URL, which may hold a key.
+		return target{}, errors.New("target is not a URL")
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return target{}, fmt.Errorf("target %q is not an http:// or https:// URL", u.Redacted())
+		return target{}, errors.New("target does not begin with http:// or https:// and a host")
 	}
 	if u.User != nil {
 		return target{}, errors.New("target has credentials in its URL, where they reach logs and results: hand them over in a file")

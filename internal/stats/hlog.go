@@ -75,13 +75,14 @@ func ReadHLog(rd io.Reader, name string) (map[PairKey]*Histogram, error) {
 		if line == "" || line[0] == '#' || line[0] == '"' {
 			continue
 		}
-		key, to := PairKey{}, all
+		to := all
 		if rest, ok := strings.CutPrefix(line, "Tag="); ok {
 			tag, after, found := strings.Cut(rest, ",")
 			if !found {
 				return nil, bad(n, "the line ends after its tag", nil)
 			}
-			key, line = hlogPair(tag), after
+			key := hlogPair(tag)
+			line = after
 			if to = tagged[key]; to == nil {
 				to = NewPackedHistogram()
 				tagged[key] = to

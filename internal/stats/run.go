@@ -83,6 +83,12 @@ type Plan struct {
 	Planned int64  `json:"planned"`
 	Warmup  int64  `json:"warmup"`
 	Seed    uint64 `json:"seed"`
+	// FanOut is the number of clusters that each capture was sent as, when more than one. Order, Timestamps and
+	// TimeoutMS say how requests were sent: they are not in SHA256.
+	FanOut     int     `json:"fan_out,omitempty"`
+	Order      string  `json:"order,omitempty"`
+	Timestamps string  `json:"timestamps,omitempty"`
+	TimeoutMS  float64 `json:"timeout_ms,omitempty"`
 	// SHA256 is the hash of the plan in hex: equal hashes, equal plans. The shards of
 	// a plan have one hash.
 	SHA256 string `json:"sha256"`
@@ -130,6 +136,8 @@ type Counts struct {
 	SamplesSent    int64 `json:"samples_sent"`
 	SamplesWritten int64 `json:"samples_written"`
 	BytesSent      int64 `json:"bytes_sent"`
+	// Unconfirmed is the number of successes of protocol 2.0 without the headers that say what was written.
+	Unconfirmed int64 `json:"unconfirmed"`
 	// Warmup is the number of requests of the warm-up, part of no other count.
 	Warmup int64 `json:"warmup"`
 	// LatencyOverflow counts times above 24 h, LatencyNegative impossible ones.
@@ -148,6 +156,7 @@ func (c *Counts) add(o *Counts) {
 	c.SamplesSent += o.SamplesSent
 	c.SamplesWritten += o.SamplesWritten
 	c.BytesSent += o.BytesSent
+	c.Unconfirmed += o.Unconfirmed
 	c.Warmup += o.Warmup
 	c.LatencyOverflow += o.LatencyOverflow
 	c.LatencyNegative += o.LatencyNegative
@@ -289,6 +298,7 @@ func (r *Run) Check() error {
 		{"samples_sent", c.SamplesSent},
 		{"samples_written", c.SamplesWritten},
 		{"bytes_sent", c.BytesSent},
+		{"unconfirmed", c.Unconfirmed},
 		{"warmup", c.Warmup},
 		{"latency_overflow", c.LatencyOverflow},
 		{"latency_negative", c.LatencyNegative},
