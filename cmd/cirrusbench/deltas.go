@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,6 +73,13 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 	}
 	defer closeInput()
 	r := bufio.NewReaderSize(in, 64<<10)
+	if magic, _ := r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) { // an error will come again
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", label, err)
+		}
+		r = bufio.NewReaderSize(z, 64<<10)
+	}
 	head, err := r.Peek(4 << 10) // fewer bytes than that come with an error that the reader will meet again
 	if len(head) == 0 && err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("reading %s: %w", label, err)

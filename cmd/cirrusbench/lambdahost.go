@@ -52,7 +52,10 @@ SIGTERM or Ctrl-C lets invocations under way finish; a second one kills.
   cirrusbench replay --target http://127.0.0.1:9202/api/v1/write --rate 20 --duration 10s
   cirrusbench invocations reports.log`,
 		Args: argsRange(1, -1, "the bootstrap"),
-		RunE: func(cmd *cobra.Command, args []string) error { return runLambdaHost(cmd.Context(), e, &o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e.drains.Store(true)
+			return runLambdaHost(cmd.Context(), e, &o, args)
+		},
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(true)

@@ -68,6 +68,7 @@ a second one kills.
   cirrusbench replay ./data --target https://example.com/api/v1/write --concurrency 4 --requests 1000 --out run.json`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			e.drains.Store(true)
 			return runReplay(cmd.Context(), e, &o, args)
 		},
 	}
@@ -126,7 +127,8 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	if err != nil {
 		return err
 	}
-	if _, err := o.header(); err != nil {
+	header, err := o.header()
+	if err != nil {
 		return err
 	}
 	if err := checkWritable(o.out, o.html, o.hlog); err != nil {
@@ -176,6 +178,7 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 		Corpus: corpus, Plan: plan, Sender: sender, Destination: destination(target), Timestamps: replay.TimestampMode(o.timestamps),
 		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
 		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel,
+		Secrets:  secrets(header, o.target),
 		Progress: bar.update, Interval: bar.interval,
 	}
 	// Who waits for answers after an interrupt should know that this is what happens.
@@ -306,6 +309,27 @@ func keyValues(flag string, pairs []string) (map[string]string, error) {
 		m[strings.TrimSpace(k)] = v
 	}
 	return m, nil
+}
+
+// secrets are the values that a target might repeat in an answer: keys and tokens, and whatever stands in the query.
+func secrets(header map[string]string, target string) []string {
+	var all []string
+	add := func(s string) {
+		if len(s) >= 4 { // shorter ones hide nothing and would tear words apart
+			all = append(all, s)
+		}
+	}
+	for _, name := range []string{"Authorization", "X-Api-Key"} {
+		add(strings.TrimPrefix(header[name], "Bearer "))
+	}
+	if u, err := url.Parse(target); err == nil {
+		for _, values := range u.Query() {
+			for _, v := range values {
+				add(v)
+			}
+		}
+	}
+	return all
 }
 
 // destination names the endpoint in source–destination pairs.

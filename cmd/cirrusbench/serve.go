@@ -69,7 +69,10 @@ Neither bodies nor keys are in it.
   curl --data-binary @body.snappy -H 'Content-Type: application/x-protobuf' \
        -H 'Content-Encoding: snappy' 'http://127.0.0.1:9201/api/v1/write?cluster_name=prod'`,
 		Args: argsRange(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), e, &o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e.drains.Store(true)
+			return runServe(cmd.Context(), e, &o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:9201", "address to listen on; port 0 takes a free one and prints it")

@@ -28,8 +28,9 @@ type dispatcher struct {
 	ready   []*job      // guarded by mu: may start, no worker was idle
 	pending int         // guarded by mu: submitted and not yet with a worker
 	out     int         // guarded by mu: with a worker
-	room    *sync.Cond  // signalled when pending falls to low, and when nothing is left
+	room    *sync.Cond  // signalled when pending falls to low, or all is done that waitIdle waits for
 	low     int         // guarded by mu: what waitRoom waits for; -1 when nobody does
+	idling  bool        // guarded by mu: waitIdle waits
 	order   Order
 	closed  bool // guarded by mu
 }
@@ -72,8 +73,8 @@ func (d *dispatcher) submit(j *job) {
 func (d *dispatcher) next(worker chan *job, done *job) *job {
 	d.mu.Lock()
 	if done != nil {
-		if d.out--; d.pending+d.out == 0 {
-			d.room.Broadcast()
+		if d.out--; d.idling && d.pending+d.out == 0 {
+			d.room.Signal()
 		}
 	}
 	if done != nil && d.order == OrderSource {
@@ -91,7 +92,7 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 		d.ready = d.ready[1:]
 		d.out++
 		if d.pending--; d.pending == d.low {
-			d.room.Broadcast()
+			d.room.Signal()
 		}
 		d.mu.Unlock()
 		return j
@@ -125,9 +126,11 @@ func (d *dispatcher) waitRoom(limit int) {
 func (d *dispatcher) waitIdle() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.idling = true
 	for d.pending+d.out > 0 && !d.closed {
 		d.room.Wait()
 	}
+	d.idling = false
 }
 
 // close ends the run: workers finish what is submitted and then get nil.

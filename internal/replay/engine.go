@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,8 @@ type Config struct {
 	Retry       Retry
 	HashBodies  bool   // the sender signs: fill Outgoing.SHA256
 	FanOutLabel string // the label that a fan-out sets to the replica's cluster; "" = cluster
+	// Secrets are values that must not reach a result; a target may repeat them in its answers.
+	Secrets []string
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
 	Lookahead int64
 	// Progress is called about every Interval from one goroutine, and once more at the end. May be nil.
@@ -282,13 +285,13 @@ func (e *engine) prepareAll(ctx context.Context) error {
 	return nil
 }
 
+func stopped(ctx context.Context) bool { return ctx.Err() != nil }
+
 // The look-ahead has at most this many jobs, whatever their bytes.
 const (
 	maxBatch   = 32
 	maxBatches = 32
 )
-
-func stopped(ctx context.Context) bool { return ctx.Err() != nil }
 
 // feed submits prepared jobs, in an open loop each at its due time. It returns false when it ended before
 // the plan did.
@@ -301,7 +304,13 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)
 	e.zero = e.Plan.Due(e.Plan.Warmup)
-	warming := e.ownWarmup > 0
+	var end *time.Timer // of a closed loop by time: the feeder may be held up, and the end comes without it
+	defer func() {
+		if end != nil {
+			end.Stop()
+		}
+	}()
+	measuring := false
 	for {
 		j, waited, ok := e.nextPrepared(ctx)
 		if !ok {
@@ -320,11 +329,15 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 				return false
 			}
 			e.disp.waitRoom(room)
-			if warming && !j.warmup {
-				// The measured part begins when the warm-up has ended.
-				warming = false
-				e.disp.waitIdle()
-				e.zero = e.since()
+			if !measuring && !j.warmup {
+				measuring = true
+				if e.ownWarmup > 0 { // the measured part begins when all of it has ended
+					e.disp.waitIdle()
+					e.zero = e.since()
+				}
+				if e.Plan.Duration > 0 {
+					end = time.AfterFunc(e.zero+e.Plan.Duration-e.since(), e.disp.cancel)
+				}
 			}
 			if e.Plan.Duration > 0 && !j.warmup && e.since()-e.zero >= e.Plan.Duration {
 				return false
@@ -384,14 +397,14 @@ func (e *engine) work(rec *stats.Recorder) {
 		if j == nil {
 			return
 		}
-		if done != nil {
-			e.jobs.Put(done)
-		}
 		// A closed loop by time starts nothing after its end, also of what was submitted before.
 		if over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration; over {
-			e.budget.release(j.budget)
+			e.budget.release(j.budget) // the preparer may wait for it
 		} else {
 			e.send(j, rec)
+		}
+		if done != nil {
+			e.jobs.Put(done)
 		}
 		done = j
 	}
@@ -419,6 +432,9 @@ func (e *engine) send(j *job, rec *stats.Recorder) {
 	}
 	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, &resp)
 	o.Unconfirmed = o.Outcome == stats.OK && j.req.Version == remotewrite.V2 && !resp.Confirmed
+	for _, secret := range e.Secrets {
+		o.ErrorExample = strings.ReplaceAll(o.ErrorExample, secret, "[masked]")
+	}
 	rec.Record(o)
 	if e.Plan.Loop == Open && !j.warmup {
 		// With a slot free all of the delay is ours. Without one, what passed before the request was
