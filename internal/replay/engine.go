@@ -405,7 +405,9 @@ func (e *engine) work(rec *stats.Recorder) {
 			return
 		}
 		// A closed loop by time starts nothing after its end, also of what was submitted before.
-		if over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration; !over {
+		if over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration; over {
+			e.budget.release(j.budget) // the preparer may wait for it
+		} else {
 			e.send(j, rec)
 		}
 		if done != nil {

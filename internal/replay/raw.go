@@ -99,6 +99,9 @@ func (s *RawSender) Send(ctx context.Context, r *Outgoing) Response {
 	return resp
 }
 
+// sendBuffer is room for a large body in the kernel, so that it leaves in one write.
+const sendBuffer = 256 << 10
+
 // staleAfter is how long a connection may rest before it is looked at for having been closed by the
 // server. Looking costs a system call.
 const staleAfter = 5 * time.Millisecond
@@ -133,6 +136,9 @@ func (s *RawSender) dial(ctx context.Context, r *Outgoing) (*rawConn, error) {
 	conn, err := d.DialContext(ctx, s.network, s.address)
 	if err != nil {
 		return nil, err
+	}
+	if b, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
+		_ = b.SetWriteBuffer(sendBuffer) // a hint: with less a large body only takes more system calls
 	}
 	c := &rawConn{conn: conn, sender: s, used: time.Now(), heads: map[headKey][]byte{}, in: make([]byte, 4096)}
 	if sc, ok := conn.(syscall.Conn); ok {

@@ -17,9 +17,7 @@ import (
 )
 
 func main() {
-	if err := serve(os.Args); err != nil {
-		panic(err)
-	}
+	panic(serve(os.Args)) // it ends by being killed
 }
 
 // conn is a connection: the bytes of a head that is not complete, and what is missing of a body.
@@ -61,6 +59,8 @@ func serve(args []string) error {
 	conns := map[int]*conn{}
 	events := make([]unix.EpollEvent, 256)
 	buf := make([]byte, 8192)
+	text := []byte("HTTP/1.1 204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 1000000\r\n" +
+		"X-Prometheus-Remote-Write-Histograms-Written: 1000000\r\nX-Prometheus-Remote-Write-Exemplars-Written: 1000000\r\n\r\n")
 	for {
 		n, err := unix.EpollWait(ep, events, -1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
@@ -80,7 +80,7 @@ func serve(args []string) error {
 				}
 				continue
 			}
-			if !conns[fd].ready(fd, buf) {
+			if !conns[fd].ready(fd, buf, text) {
 				delete(conns, fd)
 				_ = unix.Close(fd)
 			}
@@ -89,9 +89,9 @@ func serve(args []string) error {
 }
 
 // ready reads what has come and answers; false when the connection is over.
-func (c *conn) ready(fd int, buf []byte) bool {
+func (c *conn) ready(fd int, buf, text []byte) bool {
 	if c.rest > 0 {
-		return c.drop(fd)
+		return c.drop(fd, text)
 	}
 	n, err := unix.Read(fd, buf[:cap(c.head)-len(c.head)])
 	if errors.Is(err, unix.EAGAIN) {
@@ -112,13 +112,13 @@ func (c *conn) ready(fd int, buf []byte) bool {
 	c.rest = end + 4 + length - len(c.head)
 	c.head = c.head[:0]
 	if c.rest > 0 {
-		return c.drop(fd)
+		return c.drop(fd, text)
 	}
-	return answer(fd)
+	return answer(fd, text)
 }
 
 // drop discards body bytes without copying them out of the kernel.
-func (c *conn) drop(fd int) bool {
+func (c *conn) drop(fd int, text []byte) bool {
 	var none [1]byte
 	for c.rest > 0 {
 		n, err := discard(fd, none[:], c.rest)
@@ -130,13 +130,10 @@ func (c *conn) drop(fd int) bool {
 		}
 		c.rest -= n
 	}
-	return answer(fd)
+	return answer(fd, text)
 }
 
-var text = []byte("HTTP/1.1 204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 1000000\r\n" +
-	"X-Prometheus-Remote-Write-Histograms-Written: 1000000\r\nX-Prometheus-Remote-Write-Exemplars-Written: 1000000\r\n\r\n")
-
-func answer(fd int) bool {
+func answer(fd int, text []byte) bool {
 	n, err := unix.Write(fd, text)
 	return err == nil && n == len(text)
 }
