@@ -13,7 +13,7 @@ import (
 	"github.com/cirrusbench/cirrusbench/internal/store"
 )
 
-// The exit codes in use; docs/cli.md has the whole table.
+// The exit codes in use; the README has the table.
 const (
 	exitOK          = 0
 	exitFailed      = 1
