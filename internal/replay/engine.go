@@ -170,8 +170,12 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist = stats.NewHistogram()
 	before := readUse()
-	// A little lead lets the preparer fill the look-ahead and the workers start before anything is due.
-	const lead = 20 * time.Millisecond
+	// A little lead lets the workers start before anything is due, and in an open loop the preparer fill much of the
+	// look-ahead.
+	lead := 20 * time.Millisecond
+	if e.Plan.Loop == Open {
+		lead = 250 * time.Millisecond
+	}
 	e.start = time.Now().Add(lead)
 	startedAt := e.start
 
@@ -265,6 +269,9 @@ func (e *engine) prepareAll(ctx context.Context) error {
 			continue
 		}
 		owned++
+		// Preparing is the one thing here that computes for long. On two processors it would hold one for a whole
+		// time slice of 10 ms, and whoever has something due would wait.
+		runtime.Gosched()
 		j, err := p.prepare(ctx, n)
 		if err != nil {
 			return err
