@@ -34,7 +34,7 @@ type replayOptions struct {
 	slo               string
 	output, out       string
 	html, hlog        string
-	live              bool
+	live, findMax     bool
 }
 
 func newReplayCommand(e *env) *cobra.Command {
@@ -56,6 +56,8 @@ cluster, keep their order: at most one of them is in flight (--order none lifts 
 
 The whole plan is known before the first byte is sent: --dry-run prints it, and --shard executes one part
 of it, in as many processes as there are parts. --fan-out sends every capture as several clusters.
+--find-max runs one rate after the other for --duration each (10 s) and prints the highest that meets --slo,
+with 99 % of the requests sent in time, no pile of requests in flight and a generator that was not the limit.
 --retry prometheus sends failed requests again; the time for all attempts is one latency.
 
 The first interrupt (Ctrl-C) stops sending, waits for the requests in flight and writes the full result;
@@ -82,6 +84,7 @@ a second one kills.
 	f.StringVar(&o.cluster, "cluster", "", "replay only what clusters of this name sent")
 	f.Var(&o.maxDecoded, "max-decoded", "largest decoded body in the corpus")
 	f.StringVar(&o.slo, "slo", "", "objectives, such as 'p99<250ms,error_ratio<0.1%'; a broken one is exit code 3")
+	f.BoolVar(&o.findMax, "find-max", false, "search the highest rate that meets --slo: double from --rate, then halve the interval to 5 %")
 	f.StringArrayVar(&o.labels, "label", nil, "note in the run file, as name=value (repeatable)")
 	f.StringVar(&o.out, "out", "", "write the run to this file (run.json)")
 	f.StringVar(&o.html, "html", "", "write a page about the run to this file")
@@ -111,6 +114,9 @@ func (o *replayOptions) check(e *env) (pc replay.PlanConfig, objectives []replay
 		var sloErr error
 		objectives, sloErr = replay.ParseObjectives(o.slo)
 		errs = append(errs, sloErr)
+	}
+	if o.findMax {
+		errs = append(errs, o.checkFindMax())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return pc, nil, usagef("run 'cirrusbench replay --help' for an example", "%v", err)
@@ -173,12 +179,43 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	target.URL = sender.URL()
 	warnOrder(e, o, plan, corpus)
 
+	x := &execution{e: e, o: o, corpus: corpus, sender: sender, target: target, labels: labels, objectives: objectives, secrets: secrets(header, o.target)}
+	if o.findMax {
+		return x.findMax(ctx, pc)
+	}
+	run, result, err := x.run(ctx, plan)
+	if run == nil {
+		return err
+	}
+	if err := errors.Join(o.deliver(e, run, result), err); err != nil {
+		return err // a result that is lost outweighs what it says
+	}
+	remark(e, run)
+	return ending(run)
+}
+
+// execution is everything that a run needs but its plan.
+type execution struct {
+	e          *env
+	o          *replayOptions
+	corpus     *capture.Corpus
+	sender     sender
+	target     stats.Target
+	labels     map[string]string
+	objectives []replay.Objective
+	secrets    []string
+}
+
+// run executes a plan. An error beside a run says that its numbers do not add up: it is better looked at than
+// lost.
+func (x *execution) run(ctx context.Context, plan *replay.Plan) (*stats.Run, *replay.Result, error) {
+	e, o := x.e, x.o
 	bar := newProgress(e.err, e.errTTY, o.live, plan)
 	config := replay.Config{
-		Corpus: corpus, Plan: plan, Sender: sender, Destination: destination(target), Timestamps: replay.TimestampMode(o.timestamps),
+		Corpus: x.corpus, Plan: plan, Sender: x.sender, Destination: destination(x.target), Timestamps: replay.TimestampMode(o.timestamps),
 		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
 		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel,
-		Secrets:  secrets(header, o.target),
+		Secrets:  x.secrets,
 		Progress: bar.update, Interval: bar.interval,
 	}
 	// Who waits for answers after an interrupt should know that this is what happens.
@@ -187,16 +224,12 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	quiet()
 	bar.close()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	run := &stats.Run{Tool: tool(), Labels: labels}
-	sums := result.Fill(run, config, target) // reported last: a run that does not add up is better looked at than lost
-	run.Objectives = replay.Judge(objectives, run)
-	if err := errors.Join(o.deliver(e, run, result), sums); err != nil {
-		return err // a result that is lost outweighs what it says
-	}
-	remark(e, run)
-	return ending(run)
+	run := &stats.Run{Tool: tool(), Labels: x.labels}
+	sums := result.Fill(run, config, x.target)
+	run.Objectives = replay.Judge(x.objectives, run)
+	return run, result, sums
 }
 
 // remark says what a reader of the percentiles must know.
