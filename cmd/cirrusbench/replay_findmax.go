@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -89,9 +90,9 @@ func (x *execution) findMax(ctx context.Context, pc replay.PlanConfig) error {
 }
 
 func lastReason(trials []replay.Trial) string {
-	for i := len(trials) - 1; i >= 0; i-- {
-		if trials[i].Client {
-			return strings.Join(trials[i].Reasons, "; ")
+	for _, trial := range slices.Backward(trials) {
+		if trial.Client {
+			return strings.Join(trial.Reasons, "; ")
 		}
 	}
 	return ""
