@@ -54,10 +54,16 @@ func keyAt(b []byte, i, n int) uint64 {
 // fewLabels bounds the labels of a series on the fast path.
 const fewLabels = 32
 
+// fewRules says whether the limits ask for nothing of labels that the fast path does not
+// look at: their lengths beyond being below 128, and legacy names.
+func (w *Walker) fewRules() bool {
+	return w.maxName >= 0x7f && w.maxValue >= 0x7f && !w.lim.LegacyNames
+}
+
 // fastSeriesV1 reads a TimeSeries, or gives up.
 func (w *Walker) fastSeriesV1(b []byte) bool {
-	if w.maxName < 0x7f || w.maxValue < 0x7f || w.lim.LegacyNames {
-		return false // the lengths below would have to be checked, or the names
+	if !w.fewRules() {
+		return false
 	}
 	f := fastSum{minMS: math.MaxInt64, maxMS: math.MinInt64, sorted: true}
 	var keys [fewLabels]uint64
@@ -99,12 +105,16 @@ func (w *Walker) fastSeriesV1(b []byte) bool {
 	if !named || n > w.lim.MaxLabelsPerSeries || !isASCII(b[:i]) || !f.sorted && !distinct(keys[:n]) {
 		return false
 	}
+	labels := b[:i]
 	for i < len(b) {
 		if i = w.fastSample(b, i, &f); i == bad {
 			return false
 		}
 	}
 	w.commit(&f)
+	if w.mem.usable {
+		w.mem.remember(labels, !f.sorted)
+	}
 	return true
 }
 

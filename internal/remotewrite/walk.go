@@ -151,9 +151,11 @@ const staleNaN = 0x7ff0000000000002
 const minPlausibleMS = 1 << 35
 
 // Walker walks messages. It holds scratch memory that is reused, so that a walk
-// allocates nothing once it has seen a message of the same size. The zero value
-// is ready; a Walker must not be used by two goroutines at once. It keeps no
-// reference to a message after Walk returns.
+// allocates nothing once it has seen messages of the same size. It also keeps a copy
+// of the labels of 1.0 series, 1.3 MiB in all at most, which makes walking the same
+// series again faster and nothing else. The zero value is ready; a Walker must not be
+// used by two goroutines at once. It keeps no reference to a message after Walk
+// returns.
 type Walker struct {
 	version  Version
 	lim      Limits
@@ -174,6 +176,7 @@ type Walker struct {
 	labels labelList
 	ex     labelList // of the exemplar under way
 
+	mem     memory   // of 1.0 label blocks, over walks
 	symbols []symbol // of a 2.0 request
 	order   []uint32 // scratch to look for duplicates
 }
