@@ -41,7 +41,7 @@ type Limits struct {
 	// together. Default 1,000,000.
 	MaxSamples int
 	// MaxSymbols bounds the symbol table of a 2.0 request. Default 1,000,000; the
-	// walker keeps 16 bytes a symbol.
+	// walker keeps 8 bytes a symbol.
 	MaxSymbols int
 	// MaxLabelsPerSeries bounds the labels of one series or exemplar. Default
 	// 256.
@@ -178,6 +178,9 @@ type Walker struct {
 
 	mem     memory   // of 1.0 label blocks, over walks
 	symbols []symbol // of a 2.0 request
+	plain   bool     // no symbol behind the first has a flag
+	shape   []uint32 // names of labels that go one after another, by symbol
+	namedAt int      // where __name__ is in it, or unnamed
 	order   []uint32 // scratch to look for duplicates
 }
 
