@@ -152,7 +152,7 @@ const minPlausibleMS = 1 << 35
 
 // Walker walks messages. It holds scratch memory that is reused, so that a walk
 // allocates nothing once it has seen messages of the same size. It also keeps a copy
-// of the labels of 1.0 series, 1.3 MiB in all at most, which makes walking the same
+// of the labels of 1.0 series, 1.5 MiB in all at most, which makes walking the same
 // series again faster and nothing else. The zero value is ready; a Walker must not be
 // used by two goroutines at once. It keeps no reference to a message after Walk
 // returns.
