@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -116,5 +117,22 @@ func TestRememberedIsBounded(t *testing.T) {
 	}
 	if w.mem.hits != 1200 {
 		t.Errorf("%d of 1200 series remembered, the memory is off for %d more", w.mem.hits, w.mem.napping)
+	}
+}
+
+// TestRememberedSurvivesCollisions makes every hash lead to one block.
+func TestRememberedSurvivesCollisions(t *testing.T) {
+	known := scrape(t, 10, 3)
+	other := scrape(t, 30, 3) // whose blocks are as long
+	other[bytes.LastIndex(other, []byte("job"))] = 0xff // not UTF-8, and as long as what is known
+	for n := range 3 {
+		var w Walker
+		compareWithOracle(t, &w, V1, known, Limits{})
+		for i := range w.mem.slots {
+			w.mem.slots[i] = uint32(n + 1)
+		}
+		if why := compareWithOracle(t, &w, V1, other, Limits{}); why != "label_invalid_utf8" {
+			t.Errorf("the walk says %q", why)
+		}
 	}
 }
