@@ -46,7 +46,8 @@ type Putter interface {
 // Discarder is a [Putter] that keeps nothing, and so needs no key: store.Null.
 type Discarder interface {
 	Putter
-	// Discard is Put of an object that nobody has named. It fails when ctx is done.
+	// Discard is Put of an object that nobody has named. It fails when ctx is done, and
+	// does not wait: [Config.StoreTimeout] is not for it.
 	Discard(ctx context.Context) error
 }
 
