@@ -123,7 +123,7 @@ func TestRememberedIsBounded(t *testing.T) {
 // TestRememberedSurvivesCollisions makes every hash lead to one block.
 func TestRememberedSurvivesCollisions(t *testing.T) {
 	known := scrape(t, 10, 3)
-	other := scrape(t, 30, 3) // whose blocks are as long
+	other := scrape(t, 30, 3)                           // whose blocks are as long
 	other[bytes.LastIndex(other, []byte("job"))] = 0xff // not UTF-8, and as long as what is known
 	for n := range 3 {
 		var w Walker

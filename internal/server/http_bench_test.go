@@ -96,6 +96,7 @@ func cpu(tb testing.TB) time.Duration {
 // others in the same skeleton: the floor, which reads the body and unpacks it and no more, and prompb, which unmarshals
 // it as well. They take turns; the ratios are medians over the rounds. Budget: 1.3 times the floor. A store that
 // keeps objects has them named as well (SHA-256 of the body), which null: does without.
+// It is the best case for what the walker remembers: one body again and again.
 func BenchmarkHTTPRequest(b *testing.B) {
 	body := large(b)
 	n, err := snappy.DecodedLen(body)
