@@ -130,6 +130,43 @@ func BenchmarkDecodeWalkV1(b *testing.B) { benchDecodeWalk(b, V1, benchRequest(b
 
 func BenchmarkDecodeWalkV2(b *testing.B) { benchDecodeWalk(b, V2, benchRequest(b, V2, 2000)) }
 
+// BenchmarkDecodeWalkV1Unseen is of series that the walker does not remember: 200,000, in requests of 500 that take
+// turns. Budget as above.
+func BenchmarkDecodeWalkV1Unseen(b *testing.B) {
+	var bodies [400][]byte
+	for i := range bodies {
+		bodies[i] = snappy.Encode(nil, scrape(b, 500*i, 500))
+	}
+	var w Walker
+	var buf, buf2 []byte
+	var at, at2 int
+	walk := func() {
+		var err error
+		if buf, err = Decode(buf, bodies[at%len(bodies)], 0); err == nil {
+			_, err = w.Walk(V1, buf, Limits{}, capturedAt)
+		}
+		if at++; err != nil {
+			b.Fatal(err)
+		}
+	}
+	replaced := func() {
+		var err error
+		if buf2, err = snappy.Decode(buf2[:cap(buf2)], bodies[at2%len(bodies)]); err == nil {
+			err = unmarshal(V1, buf2)
+		}
+		if at2++; err != nil {
+			b.Fatal(err)
+		}
+	}
+	walk()
+	b.ReportAllocs()
+	b.SetBytes(int64(len(buf)))
+	for b.Loop() {
+		walk()
+	}
+	reportRatio(b, walk, replaced)
+}
+
 // benchWalk is the walk alone. Budget: 0 allocations, several GB/s for 1.0.
 func benchWalk(b *testing.B, v Version, decoded []byte) {
 	b.Helper()

@@ -37,7 +37,7 @@ func (w *Walker) commit(f *fastSum) {
 	s.maxMS = max(s.maxMS, f.maxMS)
 }
 
-// nameKey is keyOf("__name__").
+// nameKey is keyAt of "__name__".
 const nameKey = '_'<<56 | '_'<<48 | 'n'<<40 | 'a'<<32 | 'm'<<24 | 'e'<<16 | '_'<<8 | '_'
 
 // keyAt is the first eight bytes of the text of n > 0 bytes at i, as a number
@@ -54,10 +54,16 @@ func keyAt(b []byte, i, n int) uint64 {
 // fewLabels bounds the labels of a series on the fast path.
 const fewLabels = 32
 
+// fewRules says whether the limits ask for nothing of labels that the fast path does not
+// look at: their lengths beyond being below 128, and legacy names.
+func (w *Walker) fewRules() bool {
+	return w.maxName >= 0x7f && w.maxValue >= 0x7f && !w.lim.LegacyNames
+}
+
 // fastSeriesV1 reads a TimeSeries, or gives up.
 func (w *Walker) fastSeriesV1(b []byte) bool {
-	if w.maxName < 0x7f || w.maxValue < 0x7f || w.lim.LegacyNames {
-		return false // the lengths below would have to be checked, or the names
+	if !w.fewRules() {
+		return false
 	}
 	f := fastSum{minMS: math.MaxInt64, maxMS: math.MinInt64, sorted: true}
 	var keys [fewLabels]uint64
@@ -99,12 +105,16 @@ func (w *Walker) fastSeriesV1(b []byte) bool {
 	if !named || n > w.lim.MaxLabelsPerSeries || !isASCII(b[:i]) || !f.sorted && !distinct(keys[:n]) {
 		return false
 	}
+	labels := b[:i]
 	for i < len(b) {
 		if i = w.fastSample(b, i, &f); i == bad {
 			return false
 		}
 	}
 	w.commit(&f)
+	if w.mem.usable {
+		w.mem.remember(labels, !f.sorted)
+	}
 	return true
 }
 
@@ -118,7 +128,15 @@ func distinct(keys []uint64) bool {
 	return true
 }
 
+// unnamed is Walker.namedAt when none of the names is __name__.
+const unnamed = math.MaxInt
+
 // fastSeriesV2 reads the TimeSeries in all[i:end], or gives up.
+//
+// Series that follow each other mostly have labels of the same names, so what names
+// have been found good in, one after the other, is kept in w.shape: as long as a series
+// has the same references there is nothing to compare. And when no symbol of the table
+// is odd, a reference to a value need only be in range.
 func (w *Walker) fastSeriesV2(all []byte, i, end int) bool {
 	b := all[:end]
 	if end-i < 2 || b[i] != 1<<3|wireLen || w.lim.LegacyNames {
@@ -129,50 +147,40 @@ func (w *Walker) fastSeriesV2(all []byte, i, end int) bool {
 	if stop == bad {
 		return false
 	}
-	symbols := w.symbols
-	var prev symbol
-	named := false
-	n := 0
+	symbols, shape, plain := w.symbols, w.shape, w.plain
+	n, same := 0, true
 	for refs := b[:stop]; i < len(refs); n++ {
 		ref := uint32(refs[i])
 		i++
-		if ref >= 0x80 { // up to three bytes: 2 million symbols
-			if i == len(refs) {
+		if ref >= 0x80 {
+			if ref, i = longRef(refs, i-1); i == bad {
 				return false
 			}
-			c := uint32(refs[i])
-			i++
-			ref = ref&0x7f | c<<7
-			if c >= 0x80 {
-				if i == len(refs) || refs[i] >= 0x80 {
-					return false
-				}
-				ref = ref&0x3fff | uint32(refs[i])<<14
+		}
+		if !same || n >= len(shape) || shape[n] != ref {
+			if same = false; !w.addName(all, n, ref) {
+				return false
+			}
+		}
+		if i >= len(refs) {
+			return false // a name without a value
+		}
+		ref = uint32(refs[i])
+		i++
+		if ref >= 0x80 {
+			// Two bytes, mostly.
+			if i < len(refs) && refs[i] < 0x80 {
+				ref = ref&0x7f | uint32(refs[i])<<7
 				i++
-			}
-		}
-		if uint(ref) >= uint(len(symbols)) {
-			return false
-		}
-		s := symbols[ref]
-		if s.size > symbolPlain {
-			return false
-		}
-		if n%2 != 0 {
-			continue
-		}
-		if s.key <= prev.key {
-			if s.key < prev.key || bytes.Compare(prev.text(all), s.text(all)) >= 0 {
+			} else if ref, i = longRef(refs, i-1); i == bad {
 				return false
 			}
 		}
-		if s.size > w.maxName {
+		if uint(ref) >= uint(len(symbols)) || ref == 0 || !plain && symbols[ref].size > symbolPlain {
 			return false
 		}
-		named = named || s.key == nameKey && s.size == 8
-		prev = s
 	}
-	if !named || n%2 != 0 || n/2 > w.lim.MaxLabelsPerSeries {
+	if n <= w.namedAt || n > w.lim.MaxLabelsPerSeries {
 		return false
 	}
 	for i < end {
@@ -203,6 +211,41 @@ func (w *Walker) fastSeriesV2(all []byte, i, end int) bool {
 		}
 	}
 	w.commit(&f)
+	return true
+}
+
+// longRef reads a reference of up to three bytes, which is 2 million symbols.
+func longRef(b []byte, i int) (ref uint32, next int) {
+	for shift := 0; shift < 21 && i < len(b); shift += 7 {
+		c := b[i]
+		i++
+		if ref |= uint32(c&0x7f) << shift; c < 0x80 {
+			return ref, i
+		}
+	}
+	return 0, bad
+}
+
+// addName makes w.shape end in a name as number n, if it is a good one behind the n
+// names before.
+func (w *Walker) addName(all []byte, n int, ref uint32) bool {
+	if uint(ref) >= uint(len(w.symbols)) || n >= w.lim.MaxLabelsPerSeries {
+		return false
+	}
+	s := w.symbols[ref]
+	if s.size > symbolPlain || s.size > w.maxName {
+		return false
+	}
+	if n > 0 && bytes.Compare(w.symbols[w.shape[n-1]].text(all), s.text(all)) >= 0 {
+		return false
+	}
+	w.shape = append(w.shape[:n], ref)
+	if w.namedAt >= n {
+		w.namedAt = unnamed
+		if string(s.text(all)) == "__name__" {
+			w.namedAt = n
+		}
+	}
 	return true
 }
 

@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"bytes"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -495,12 +496,29 @@ func fuzzWalk(f *testing.F, v Version) {
 	}
 	f.Add(benchRequest(f, v, 3), byte(0))
 	f.Add([]byte{}, byte(0))
+	other := benchRequest(f, v, 5)
 	f.Fuzz(func(t *testing.T, b []byte, limits byte) {
 		if len(b) > 1<<16 {
 			return // the generated decoder takes memory by the hundredfold
 		}
 		var w Walker
-		compareWithOracle(t, &w, v, b, someLimits[int(limits)%len(someLimits)])
+		lim := someLimits[int(limits)%len(someLimits)]
+		compareWithOracle(t, &w, v, b, lim)
+		// What the walker remembers of messages before must change nothing: the same again, another between, and
+		// one that differs in a byte. The bits of limits and the bytes of the message say where and how.
+		compareWithOracle(t, &w, v, b, lim)
+		compareWithOracle(t, &w, v, other, someLimits[int(limits/4)%len(someLimits)])
+		compareWithOracle(t, &w, v, b, lim)
+		if len(b) == 0 {
+			return
+		}
+		h := fnv.New32a()
+		_, _ = h.Write(append(b, limits))
+		at, flip := h.Sum32(), byte(1)<<(h.Sum32()>>29)
+		changed := slices.Clone(b)
+		changed[int(at%uint32(len(b)))] ^= flip
+		compareWithOracle(t, &w, v, changed, lim)
+		compareWithOracle(t, &w, v, b, lim)
 	})
 }
 

@@ -8,7 +8,16 @@ import (
 // walkV1 walks a prometheus.WriteRequest.
 func (w *Walker) walkV1(b []byte) *Error {
 	known, fromV2 := false, false
+	w.mem.start(w.fewRules(), w.lim.MaxLabelsPerSeries)
 	for i := 0; i < len(b); {
+		if w.mem.usable && b[i] == 1<<3|wireLen {
+			if next := w.recallV1(b, i); next > i {
+				known = true
+				if i = next; i == len(b) {
+					break
+				}
+			}
+		}
 		num, typ, next := tag(b, i)
 		if next == bad {
 			return w.malformed(V1)

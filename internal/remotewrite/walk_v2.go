@@ -7,8 +7,6 @@ type symbol struct {
 	off uint32
 	// size is the length in bytes, with flags on top of it.
 	size uint32
-	// key orders symbols by their first eight bytes, see keyAt.
-	key uint64
 }
 
 const (
@@ -27,9 +25,13 @@ func (s symbol) text(b []byte) []byte { return b[s.off:][:s.size&symbolPlain] }
 // walkV2 walks an io.prometheus.write.v2.Request, twice on the top level: the
 // format does not say that symbols come before the series that refer to them.
 func (w *Walker) walkV2(b []byte) *Error {
-	w.symbols = w.symbols[:0]
+	w.symbols, w.plain = w.symbols[:0], true
+	w.shape, w.namedAt = w.shape[:0], unnamed
 	series, fromV1 := -1, false
 	for i := 0; i < len(b); {
+		if i = w.shortSymbols(b, i); i == len(b) {
+			break
+		}
 		num, typ, next := tag(b, i)
 		if next == bad {
 			return w.malformed(V2)
@@ -81,23 +83,54 @@ func (w *Walker) addSymbol(b []byte, start, end int) *Error {
 		return tooMuch(reasonTooManySymbols, "the request has more than %d symbols, the limit", w.lim.MaxSymbols)
 	}
 	s := symbol{off: uint32(start), size: uint32(end - start)}
-	switch n := end - start; {
-	case n == 0:
-	case start+8 <= len(b):
-		s.key = keyAt(b, start, n)
-	default:
-		var tail [8]byte
-		copy(tail[:], b[start:end])
-		s.key = keyAt(tail[:], 0, n)
-	}
 	if s.size == 0 || s.size > w.maxValue {
 		s.size |= special
 	}
 	if text := b[start:end]; !isASCII(text) && !utf8.Valid(text) {
 		s.size |= badUTF8
 	}
-	w.symbols = append(w.symbols, s)
+	w.addPlain(s)
 	return nil
+}
+
+// addPlain appends to the table and keeps w.plain.
+func (w *Walker) addPlain(s symbol) {
+	if s.size > symbolPlain && len(w.symbols) > 0 {
+		w.plain = false
+	}
+	w.symbols = append(w.symbols, s)
+}
+
+// shortSymbols does what addSymbol does for a run of symbols of less than 128 bytes that
+// starts at i, and returns where it ends. A symbol too many is left for addSymbol.
+func (w *Walker) shortSymbols(b []byte, i int) int {
+	first, from := len(w.symbols), i
+	symbols := w.symbols
+	for len(b)-i >= 2 && b[i] == 4<<3|wireLen && len(symbols) < w.lim.MaxSymbols {
+		n := int(b[i+1])
+		if n >= 0x80 || n > len(b)-i-2 {
+			break
+		}
+		s := symbol{off: uint32(i + 2), size: uint32(n)}
+		if n == 0 || s.size > w.maxValue {
+			s.size |= special
+			w.plain = w.plain && len(symbols) == 0
+		}
+		symbols = append(symbols, s)
+		i += 2 + n
+	}
+	w.symbols = symbols
+	// One look at the run, tags and lengths included, spares a look at each text.
+	if isASCII(b[from:i]) {
+		return i
+	}
+	for j := first; j < len(symbols); j++ {
+		if s := &symbols[j]; !utf8.Valid(s.text(b)) {
+			s.size |= badUTF8
+			w.plain = w.plain && j == 0
+		}
+	}
+	return i
 }
 
 // walkSeriesV2 walks the series, of which the first is at i. The top level is

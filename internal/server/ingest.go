@@ -246,8 +246,8 @@ func (x *exchange) refused(ctx context.Context, now time.Time, sum remotewrite.S
 	return res
 }
 
-// store names the request, whose content is sum, after its body and hands it to the
-// sink. It is not ok when the result is final.
+// store hands the request, whose content is sum, to the sink, which may ask for the key
+// that names it after its body. It is not ok when the result is final.
 func (x *exchange) store(ctx context.Context, now time.Time, body []byte, sum remotewrite.Summary) (created bool, res Result, ok bool) {
 	c := x.c
 	// Metadata alone has no time of its own. The minute in which it came keeps a repeat a second later from being
@@ -262,8 +262,8 @@ func (x *exchange) store(ctx context.Context, now time.Time, body []byte, sum re
 	}
 
 	req := Request{
-		Key:  capture.NewKey(x.org, x.cluster, x.seen.Version, newest, body),
 		Body: body, Version: x.seen.Version, Summary: sum,
+		org: x.org, cluster: x.cluster, newest: newest,
 	}
 	if limit := c.cfg.StoreTimeout; limit > 0 {
 		var cancel context.CancelFunc

@@ -82,6 +82,38 @@ func TestNewReportsEverything(t *testing.T) {
 	}
 }
 
+// unnamed is a Discarder that must not be asked to Put.
+type unnamed struct {
+	store.Null
+	t         *testing.T
+	discarded int
+}
+
+func (u *unnamed) Put(_ context.Context, key string, _ []byte) (bool, error) {
+	u.t.Errorf("Put of %s", key)
+	return true, nil
+}
+
+func (u *unnamed) Discard(ctx context.Context) error {
+	u.discarded++
+	return u.Null.Discard(ctx)
+}
+
+func TestDiscardingNeedsNoKey(t *testing.T) {
+	u := &unnamed{t: t}
+	core := newCore(t, server.Config{Sink: server.NewStoreSink(u)})
+	for i, r := range good(t) {
+		if res := core.Ingest(t.Context(), r.input()); res.Status != http.StatusNoContent || !res.Created || u.discarded != i+1 {
+			t.Errorf("%s: %d %q, created %v, discarded %d", r.Name, res.Status, res.Message, res.Created, u.discarded)
+		}
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if res := core.Ingest(done, good(t)[0].input()); res.Status != http.StatusServiceUnavailable {
+		t.Errorf("when the sender has gone: %d", res.Status)
+	}
+}
+
 // TestCapturesStoredOnce sends every capture three times.
 func TestCapturesStoredOnce(t *testing.T) {
 	for _, r := range good(t) {

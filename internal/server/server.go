@@ -116,6 +116,9 @@ func New(cfg Config) (*Core, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("configuring server: %w", err)
 	}
+	if _, ok := cfg.Sink.(discardSink); ok {
+		cfg.StoreTimeout = -1 // it never waits, and a timer for every request costs
+	}
 	c := &Core{cfg: cfg, log: cfg.Logger}
 	c.budget.limit = cfg.MaxInFlightBytes
 	c.scratch.New = func() any { return new(scratch) }

@@ -89,6 +89,15 @@ var _ Store = Null{}
 // String returns the location of the store.
 func (Null) String() string { return "null:" }
 
+// Discard is [Null.Put] of an object that has no key: naming what is thrown away would
+// only cost. It fails when ctx is done.
+func (Null) Discard(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("discarding an object: %w", err)
+	}
+	return nil
+}
+
 // Put implements [Store] without storing anything.
 func (Null) Put(ctx context.Context, key string, _ []byte) (bool, error) {
 	if err := check(ctx, "putting", key); err != nil {

@@ -62,6 +62,14 @@ func TestNull(t *testing.T) {
 	if _, err := s.Put(t.Context(), "../b", nil); !errors.Is(err, store.ErrInvalidKey) {
 		t.Errorf("Put of a bad key: %v", err)
 	}
+	if err := s.Discard(t.Context()); err != nil {
+		t.Errorf("Discard: %v", err)
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Discard(done); !errors.Is(err, context.Canceled) {
+		t.Errorf("Discard when it is too late: %v", err)
+	}
 	if _, err := s.Get(t.Context(), "a/b"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("Get: %v", err)
 	}
