@@ -28,7 +28,9 @@ type forecastOptions struct {
 	requestsPerHour, clusters, perCluster string
 	concurrency, meanMS, baselineMS       string
 	baseline, monthlyCost                 string
-	freeTier                              bool
+	explain, tolerance, prices            string
+	quota                                 int
+	freeTier, details                     bool
 	seed                                  uint64
 	output, out                           string
 	changed                               func(flag string) bool
@@ -42,22 +44,32 @@ func newForecastCommand(e *env) *cobra.Command {
 		Short: "Turn billed durations into money and concurrency over 24 months",
 		Long: `Forecast what a Lambda function costs and how much of the concurrency quota it takes.
 
-FILE holds Lambda's own records, in any form that 'cirrusbench invocations' reads; --mean-ms states a mean
-billed duration instead. How many requests there are is --requests-per-hour, or --clusters with
+FILE holds Lambda's own records, in any form that 'cirrusbench invocations' reads, or a run.json of 'cirrusbench
+replay' whose target said what it billed; --mean-ms states a mean billed duration instead. How many requests there are is --requests-per-hour, or --clusters with
 --per-cluster-per-hour, or a measured --concurrency with the duration it was measured at. A second
 architecture to compare with is --baseline FILE or --baseline-ms. --scenario reads all of this from a YAML
-file. With none of them the bundled scenario is priced: the first paper's Python function against its Go
-rewrite, from synthetic records made to its published averages.
+file, with API Gateway, S3, logs, queues and servers beside the function. With none of them the bundled
+scenario is priced: the first paper's Python function against its Go rewrite and against batches from a
+collector at the client, from synthetic records made to the paper's published averages.
 
 Every line has its price, tier, usage type and date, from a price book inside this program. Intervals are 95 %
 and come from resampling the records; what the forecast leaves out is listed.
+
+--details adds what moves the total, break-evens, throttling, provisioned concurrency and memory headroom.
+-o csv has a line for each month, -o html is one page with charts and all details.
+
+--explain-bill 3633 forecasts nothing but lists what combinations of memory, processor and price tier could
+have made a Lambda bill of 30 days (or --month).
 
 --method duration-ratio scales a known --monthly-cost by the ratio of two mean durations instead, as the
 first paper did, and says what that leaves out.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
 		Example: `  cirrusbench forecast
+  cirrusbench forecast --details
+  cirrusbench forecast -o html --out forecast.html
   cirrusbench forecast --mean-ms 70 --baseline-ms 953 --memory 128 --clusters 100
+  cirrusbench forecast --explain-bill 3633 --concurrency 354 --mean-ms 953
   cirrusbench forecast --method duration-ratio --monthly-cost 3633 --baseline-ms 953 --mean-ms 70`,
 		Args: argsRange(0, -1, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,9 +98,14 @@ first paper did, and says what that leaves out.
 	f.StringVar(&o.month, "month", "calendar", "length of a month: calendar, 30d, 730h")
 	f.StringVar(&o.growth, "growth", "0%", "growth of the traffic a month")
 	f.BoolVar(&o.freeTier, "free-tier", false, "take Lambda's monthly free tier off, once over all functions")
+	f.BoolVar(&o.details, "details", false, "also show sensitivities, break-evens, throttling, provisioned concurrency, headroom")
+	f.StringVar(&o.explain, "explain-bill", "", "list what could have made this monthly bill in dollars")
+	f.StringVar(&o.tolerance, "tolerance", "", "explain-bill: how far off is a fit, as 1% (default: half a dollar)")
+	f.IntVar(&o.quota, "quota", cost.DefaultQuota, "concurrency quota of the account")
+	f.StringVar(&o.prices, "prices", "", "file of prices, JSON book or YAML overrides, that win over the built-in ones")
 	f.Uint64Var(&o.seed, "seed", 1, "of the resampling behind the intervals")
 	f.StringVar(&o.out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &o.output, "table", "json", "markdown")
+	addOutputFlag(cmd, &o.output, "table", "json", "markdown", "csv", "html")
 	for name, values := range map[string][]string{
 		"method": {"priced", "duration-ratio"}, "arch": {"arm64", "x86_64"}, "baseline-arch": {"arm64", "x86_64"}, "month": {"calendar", "30d", "730h"},
 	} {
@@ -98,9 +115,15 @@ first paper did, and says what that leaves out.
 }
 
 func runForecast(e *env, o *forecastOptions, files []string) error {
-	book, err := cost.EmbeddedBook()
+	book, err := priceBook(o.prices)
 	if err != nil {
 		return err
+	}
+	if o.explain != "" {
+		return explainBill(e, o, files, book)
+	}
+	if o.changed("tolerance") {
+		return usagef("add --explain-bill 3633", "--tolerance goes with --explain-bill only")
 	}
 	var result *cost.Result
 	switch o.method {
@@ -112,7 +135,15 @@ func runForecast(e *env, o *forecastOptions, files []string) error {
 		if result, err = cost.Forecast(s, book); err != nil {
 			return err
 		}
+		if o.details || o.output == "html" {
+			if err := cost.Analyse(s, book, result); err != nil {
+				return err
+			}
+		}
 	case "duration-ratio":
+		if o.output == "html" || o.output == "csv" {
+			return usagef("use -o table, -o markdown or -o json", "--method duration-ratio has no %s format", o.output)
+		}
 		if result, err = o.durationRatio(files, book); err != nil {
 			return err
 		}
@@ -121,11 +152,16 @@ func runForecast(e *env, o *forecastOptions, files []string) error {
 	}
 	result.Tool = lambdalog.Tool(tool())
 	return emit(e, o.out, func(w io.Writer) error {
-		if o.output == "json" {
+		switch o.output {
+		case "json":
 			enc := json.NewEncoder(w)
 			enc.SetEscapeHTML(false)
 			enc.SetIndent("", "  ")
 			return enc.Encode(result)
+		case "csv":
+			return report.ForecastCSV(w, result)
+		case "html":
+			return report.ForecastHTML(w, result)
 		}
 		return report.Forecast(w, report.Format(o.output), result)
 	})
@@ -142,9 +178,12 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 	case len(files) == 0 && !stated:
 		return o.bundledScenario(e)
 	}
-	s := &cost.Scenario{Region: o.region, Month: cost.MonthRule(o.month), Months: o.months, FreeTier: o.freeTier, Seed: o.seed}
+	s := &cost.Scenario{Region: o.region, Month: cost.MonthRule(o.month), Months: o.months, FreeTier: o.freeTier, Seed: o.seed, Quota: o.quota}
+	if o.quota < 1 {
+		return nil, usagef("give the account's concurrency quota, for instance --quota 1000", "--quota is %d", o.quota)
+	}
 	var p parser
-	s.Start = p.month("start", o.start, o.now())
+	s.Start = p.start(o.start, o.now())
 	s.Growth = p.ratio("growth", o.growth)
 	s.Traffic = o.traffic(&p)
 	arch, baselineArch := p.arch("arch", o.arch), p.arch("baseline-arch", orElse(o.baselineArch, o.arch))
@@ -157,11 +196,10 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 	case len(files) > 0 && o.meanMS != "":
 		return nil, usagef("leave one of them out", "both records and --mean-ms are given")
 	case len(files) > 0:
-		usage, err := readUsage(e, files)
-		if err != nil {
+		if err := readBilled(e, files, &candidate); err != nil {
 			return nil, err
 		}
-		candidate.Billed, name = cost.Billed{Usage: usage}, baseName(files[0])
+		name = baseName(files[0])
 	case o.meanMS != "":
 		candidate.Billed = cost.Billed{MeanMS: p.decimal("mean-ms", o.meanMS)}
 	default:
@@ -173,11 +211,10 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 	case o.baseline != "" && o.baselineMS != "":
 		return nil, usagef("leave one of them out", "both --baseline and --baseline-ms are given")
 	case o.baseline != "":
-		usage, err := readUsage(e, []string{o.baseline})
-		if err != nil {
+		baseline, baselineName = &cost.Function{Arch: baselineArch, Memory: lambdalog.MB(o.baselineMemory)}, baseName(o.baseline)
+		if err := readBilled(e, []string{o.baseline}, baseline); err != nil {
 			return nil, err
 		}
-		baseline, baselineName = &cost.Function{Arch: baselineArch, Memory: lambdalog.MB(o.baselineMemory), Billed: cost.Billed{Usage: usage}}, baseName(o.baseline)
 	case o.baselineMS != "":
 		memory := o.baselineMemory
 		if memory == 0 {
@@ -256,7 +293,7 @@ func (o *forecastOptions) bundledScenario(e *env) (*cost.Scenario, error) {
 	}); err != nil {
 		return nil, err
 	}
-	e.sayf("no records given: pricing the bundled scenario, the first paper's Python function against its Go rewrite (synthetic records)")
+	e.sayf("no records given: pricing the bundled scenario, the first paper's Python function, its Go rewrite, and batching (synthetic records)")
 	return s, o.override(s)
 }
 
@@ -269,15 +306,19 @@ func (o *forecastOptions) override(s *cost.Scenario) error {
 		"region":    func() { s.Region = o.region },
 		"month":     func() { s.Month = cost.MonthRule(o.month) },
 		"months":    func() { s.Months = o.months },
-		"start":     func() { s.Start = p.month("start", o.start, o.now()) },
+		"start":     func() { s.Start = p.start(o.start, o.now()) },
 		"growth":    func() { s.Growth = p.ratio("growth", o.growth) },
 		"free-tier": func() { s.FreeTier = o.freeTier },
 		"baseline":  func() { s.Baseline = o.baseline },
 		"seed":      func() { s.Seed = o.seed },
+		"quota":     func() { s.Quota = o.quota },
 	} {
 		if o.changed(flag) {
 			set()
 		}
+	}
+	if s.Quota < 0 || o.changed("quota") && o.quota < 1 {
+		return usagef("give the account's concurrency quota, for instance --quota 1000", "--quota is %d", o.quota)
 	}
 	for _, flag := range []string{"memory", "arch", "baseline-memory", "baseline-arch"} {
 		if o.changed(flag) {
@@ -295,7 +336,7 @@ func (o *forecastOptions) durationRatio(files []string, book *cost.PriceBook) (*
 		return nil, usagef("leave the files out, or use --method priced", "duration-ratio takes two means and a bill, no records")
 	}
 	var p parser
-	in := cost.RatioInput{Months: o.months, Start: p.month("start", o.start, o.now()), Book: book, Region: o.region}
+	in := cost.RatioInput{Months: o.months, Start: p.start(o.start, o.now()), Book: book, Region: o.region}
 	for _, f := range []struct {
 		flag, value string
 		set         func(d cost.Decimal)
@@ -316,6 +357,53 @@ func (o *forecastOptions) durationRatio(files []string, book *cost.PriceBook) (*
 		return nil, p.err()
 	}
 	return cost.DurationRatio(in)
+}
+
+var errNoBilled = errors.New("the records hold no billed invocation")
+
+// readBilled reads what a function is billed: a run, when the only file is one, or Lambda's records.
+func readBilled(e *env, files []string, f *cost.Function) error {
+	if len(files) == 1 && isRunFile(files[0]) {
+		r, label, closeInput, err := openInput(e, files[0])
+		if err != nil {
+			return err
+		}
+		defer closeInput()
+		billed, memory, err := cost.BilledOfRun(r, label)
+		if err != nil {
+			return err
+		}
+		f.Billed = billed
+		if f.Memory == 0 {
+			f.Memory = memory
+		}
+		return nil
+	}
+	usage, err := readUsage(e, files)
+	if err != nil {
+		return err
+	}
+	f.Billed = cost.Billed{Usage: usage}
+	return nil
+}
+
+// isRunFile looks at the first bytes of a regular file. What cannot be opened is left to the reader's error.
+func isRunFile(name string) bool {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return false // the first bytes of a pipe can be read only once
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	head := make([]byte, 4<<10)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false
+	}
+	return cost.IsRun(head[:n])
 }
 
 // readUsage reads Lambda records; - is standard input.
@@ -373,14 +461,14 @@ func (p *parser) arch(flag, s string) cost.Arch {
 	return a
 }
 
-// month parses a month; an empty one is the month after now.
-func (p *parser) month(flag, s string, now time.Time) cost.YearMonth {
+// start parses --start; an empty one is the month after now.
+func (p *parser) start(s string, now time.Time) cost.YearMonth {
 	if s == "" {
 		return cost.MonthOf(now).Add(1)
 	}
 	m, err := cost.ParseYearMonth(s)
 	if err != nil {
-		p.bad(usagef("write --"+flag+" 2026-12", "--%s: %v", flag, err))
+		p.bad(usagef("write --start 2026-12", "--start: %v", err))
 	}
 	return m
 }

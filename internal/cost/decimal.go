@@ -176,6 +176,25 @@ func (d Decimal) Int64() (int64, bool) {
 	return n, err == nil
 }
 
+// lostDigits says whether d looks like what a program prints of a binary float
+// that should have had fewer digits: 0.30000000000000004, the shortest text for
+// the sum of 0.1 and 0.2, or 1.1000000000000001, the 17 digits of 1.1.
+func (d Decimal) lostDigits() bool {
+	const kept = 15 // every decimal number of up to 15 digits survives a float
+	z, _ := new(apd.Decimal).Reduce(d.value())
+	if z.NumDigits() <= kept {
+		return false
+	}
+	float := d.Float64()
+	for _, places := range [...]int{-1, 16} {
+		printed, err := ParseDecimal(strconv.FormatFloat(float, 'e', places, 64))
+		if err == nil && printed.Equal(d) {
+			return true
+		}
+	}
+	return false
+}
+
 // Float64 returns the nearest float, for statistics and ratios, never for money.
 func (d Decimal) Float64() float64 {
 	f, err := d.value().Float64()

@@ -64,7 +64,7 @@ func ExplainBill(in BillQuery, book *PriceBook) ([]BillFit, error) {
 	requests := in.RequestsPerHour.Mul(in.Month.Hours(in.Start))
 	var fits []BillFit
 	for _, arch := range [...]Arch{ArchX86, ArchARM} {
-		fee, err := priceLine(book, in.Region, q("lambda", arch.requestsDimension(), requests))
+		fee, err := priceLine(book, in.Region, q(lambdaService, arch.requestsDimension(), requests))
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +104,7 @@ type namedPrice struct {
 
 // durationPrices lists what a GB-second may cost.
 func durationPrices(book *PriceBook, arch Arch, region string) ([]namedPrice, error) {
-	p, err := book.Lookup("lambda", arch.durationDimension(), region)
+	p, err := book.Lookup(lambdaService, arch.durationDimension(), region)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func durationPrices(book *PriceBook, arch Arch, region string) ([]namedPrice, er
 	}
 	for _, plan := range [...]string{"savings-plan-1y-no-upfront", "savings-plan-all-upfront"} {
 		// A region without savings-plan prices in the book is simply not tried.
-		if p, err := book.Lookup("lambda", plan+archSuffix(arch), region); err == nil {
+		if p, err := book.Lookup(lambdaService, plan+archSuffix(arch), region); err == nil {
 			list = append(list, namedPrice{plan, p.Tiers[0].Price})
 		}
 	}

@@ -1,13 +1,17 @@
 package cost
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
 // ForecastSchema is the schema of Result's JSON form.
@@ -173,6 +177,36 @@ func BilledOf(s lambdalog.Summary) (Billed, error) {
 	return b, nil
 }
 
+// IsRun says whether a file that begins with head is a run as `cirrusbench
+// replay` writes it, and not Lambda's own records.
+func IsRun(head []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")) && bytes.Contains(head, []byte(`"`+stats.RunSchema+`"`))
+}
+
+// BilledOfRun returns what the target of a run said it billed, and the memory of
+// its function, 0 when it has none or several.
+func BilledOfRun(r io.Reader, name string) (Billed, lambdalog.MB, error) {
+	run, err := stats.ReadRun(r, name)
+	if err != nil {
+		return Billed{}, 0, err
+	}
+	var s lambdalog.Summary
+	if len(run.Billed) > 0 {
+		if err := json.Unmarshal(run.Billed, &s); err != nil {
+			return Billed{}, 0, fmt.Errorf("reading billed of %s: %w", name, err)
+		}
+	}
+	b, err := BilledOf(s)
+	if err != nil {
+		return Billed{}, 0, fmt.Errorf("%s: %w", name, err)
+	}
+	memory := lambdalog.MB(0)
+	if len(s.Memory) == 1 {
+		memory = s.Memory[0].MB
+	}
+	return b, memory, nil
+}
+
 // Function is one Lambda function of an architecture.
 type Function struct {
 	// Name tells it apart; it may be empty when there is only one.
@@ -190,6 +224,11 @@ type Function struct {
 	// EphemeralMB is its temporary storage; what is above 512 MB is billed by
 	// the time it runs. 0 means 512.
 	EphemeralMB lambdalog.MB
+	// Plan prices the duration by a savings plan; empty means list price.
+	Plan SavingsPlan
+	// Provisioned and SnapStart are nil when not used.
+	Provisioned *Provisioned
+	SnapStart   *SnapStart
 
 	memoryFactor *Decimal // scales the memory for a what-if
 }
@@ -295,7 +334,31 @@ func (a Architecture) problems() []error {
 		if f.PerRequest != nil && f.PerRequest.Sign() < 0 {
 			bad("a negative number of invocations per request", "give 0 or more")
 		}
+		problems = append(problems, f.optionProblems(a.Name)...)
 		problems = append(problems, f.Billed.problems(a.Name)...)
+	}
+	return problems
+}
+
+// optionProblems checks what a function has beside its billed time.
+func (f Function) optionProblems(name string) []error {
+	var problems []error
+	bad := func(msg, hint string) { problems = append(problems, userError(name+": "+msg, hint)) }
+	switch f.Plan {
+	case "", SavingsPlan1Y, SavingsPlanUpfront:
+	default:
+		bad(fmt.Sprintf("savings plan is %.20q", f.Plan), "write 1y-no-upfront or all-upfront")
+	}
+	if p := f.Provisioned; p != nil {
+		if p.Environments < 1 || p.Environments > 1_000_000 {
+			bad(fmt.Sprintf("%d provisioned environments", p.Environments), "give a number of at least 1")
+		}
+		if h := p.HoursPerDay; h != nil && (h.Sign() <= 0 || h.Cmp(Int(24)) > 0) {
+			bad(fmt.Sprintf("provisioned for %s hours a day", h), "give more than 0 and at most 24")
+		}
+	}
+	if s := f.SnapStart; s != nil && (s.Versions.Sign() < 0 || s.RestoresPerInvocation.Sign() < 0 || s.RestoresPerInvocation.Cmp(Int(1)) > 0) {
+		bad("SnapStart needs 0 or more versions and a share of restores between 0 and 1", "correct versions or restores_per_invocation")
 	}
 	return problems
 }
@@ -370,6 +433,8 @@ type rate struct {
 	interval   Interval
 	colds, n   int64
 	share      *Decimal
+	memory     lambdalog.MB // 0 when several or none is known
+	f          *Function
 }
 
 // rate returns what one invocation takes, with its interval.
@@ -390,7 +455,7 @@ func (f Function) rate(seed uint64) (rate, error) {
 func (f Function) price() (rate, error) {
 	r := rate{
 		arch: f.Arch, perRequest: Int(1), billedMS: f.Billed.mean(), low: Int(1), high: Int(1),
-		ephemeral: max(0, f.EphemeralMB-ephemeralFree), share: f.Billed.ColdShare,
+		ephemeral: max(0, f.EphemeralMB-ephemeralFree), share: f.Billed.ColdShare, memory: f.Memory, f: &f,
 	}
 	if f.PerRequest != nil {
 		r.perRequest = *f.PerRequest
@@ -401,6 +466,9 @@ func (f Function) price() (rate, error) {
 			return rate{}, err
 		}
 		r.measured, r.n, r.colds = true, u.Invocations(), u.Cold()
+		if sizes := u.Memory(); r.memory == 0 && len(sizes) == 1 {
+			r.memory = sizes[0]
+		}
 		r.gbSeconds = total.Quo(Int(r.n))
 		r.wallMS = u.MeanWallMS()
 		r.coldMS, _ = u.ColdWallMS()
@@ -420,6 +488,9 @@ func (f Function) price() (rate, error) {
 		if by != nil {
 			r.gbSeconds = r.gbSeconds.Mul(*by)
 		}
+	}
+	if r.memory == 0 && (f.Provisioned != nil || f.SnapStart != nil) {
+		return rate{}, userError("provisioned concurrency and SnapStart need one memory size", "state it with memory_mb")
 	}
 	if f.Billed.factor != nil {
 		r.billedMS = r.billedMS.Mul(*f.Billed.factor)
@@ -488,60 +559,112 @@ func lambdaUsage(rates []rate, m usageMonth, at bound) []quantity {
 	if m.free {
 		freeRequests, freeGBSeconds = Int(FreeRequests), Int(FreeGBSeconds)
 	}
-	var list []quantity
+	var list, extras []quantity
 	// AWS does not say which architecture the free tier is taken off first. The
 	// dearer one comes first here, which favours the customer.
 	for _, arch := range [...]Arch{ArchX86, ArchARM} {
-		count, duration := q("lambda", arch.requestsDimension(), Int(0)), q("lambda", arch.durationDimension(), Int(0))
-		storage := q("lambda", "ephemeral-storage", Int(0))
-		used := false
-		for _, r := range rates {
+		count, storage := q(lambdaService, arch.requestsDimension(), Int(0)), q(lambdaService, "ephemeral-storage", Int(0))
+		freeCount := Int(0)
+		var durations []quantity
+		var freeDurations []Decimal // the part of each that the free tier may take off
+		for i := range rates {
+			r := &rates[i]
 			if r.arch != arch {
 				continue
 			}
-			used = true
-			factor := Int(1)
-			switch at {
-			case boundLow:
-				factor = r.low
-			case boundHigh:
-				factor = r.high
-			case boundMean:
-			}
 			n := m.requests.Mul(r.perRequest)
 			count.amount = count.amount.Add(n)
-			duration.amount = duration.amount.Add(n.Mul(r.gbSeconds).Mul(factor))
-			storage.amount = storage.amount.Add(n.Mul(GBSeconds(r.billedMS.Mul(factor), r.ephemeral)))
+			gbSeconds := n.Mul(r.gbSeconds).Mul(r.scale(at))
+			onDemand, more := r.options(gbSeconds, n, m)
+			extras = append(extras, more...)
+			dimension := arch.durationDimension()
+			if r.f.Plan != "" {
+				dimension = "savings-plan-" + string(r.f.Plan) + archSuffix(arch)
+			}
+			j := slices.IndexFunc(durations, func(d quantity) bool { return d.dimension == dimension })
+			if j < 0 {
+				j = len(durations)
+				durations = append(durations, q(lambdaService, dimension, Int(0)))
+				freeDurations = append(freeDurations, Int(0))
+			}
+			durations[j].amount = durations[j].amount.Add(onDemand)
+			if r.f.Provisioned == nil {
+				freeCount = freeCount.Add(n)
+				freeDurations[j] = freeDurations[j].Add(onDemand)
+			}
+			storage.amount = storage.amount.Add(n.Mul(GBSeconds(r.billedMS.Mul(r.scale(at)), r.ephemeral)))
 		}
-		if !used {
+		if len(durations) == 0 {
 			continue
 		}
-		count.free, duration.free = freeRequests.Min(count.amount), freeGBSeconds.Min(duration.amount)
+		count.free = freeRequests.Min(freeCount)
 		freeRequests = freeRequests.Sub(count.free)
-		freeGBSeconds = freeGBSeconds.Sub(duration.free)
-		list = append(list, count, duration)
+		list = append(list, count)
+		for j, d := range durations {
+			d.free = freeGBSeconds.Min(freeDurations[j])
+			freeGBSeconds = freeGBSeconds.Sub(d.free)
+			list = append(list, d)
+		}
 		if storage.amount.Sign() > 0 {
 			list = append(list, storage)
 		}
 	}
-	return list
+	return append(list, extras...)
+}
+
+// scale returns the factor from the mean billed time to a bound of its interval.
+func (r *rate) scale(at bound) Decimal {
+	switch at {
+	case boundLow:
+		return r.low
+	case boundHigh:
+		return r.high
+	case boundMean:
+	}
+	return Int(1)
+}
+
+// options splits the GB-seconds of n invocations into what runs on demand and
+// what provisioned concurrency and SnapStart bill.
+func (r *rate) options(gbSeconds, n Decimal, m usageMonth) (onDemand Decimal, more []quantity) {
+	onDemand = gbSeconds
+	second := GBSeconds(Int(1000), r.memory)
+	if p := r.f.Provisioned; p != nil {
+		const slot = 300 // configured time counts per started five minutes
+		seconds := p.hours(m.hours).Mul(Int(3600)).Quo(Int(slot)).Ceil().Mul(Int(slot))
+		load := n.Float64() / (m.hours.Float64() * 3600) * r.wallMS / 1000
+		busy := gbSeconds.Mul(p.busy(load))
+		onDemand = gbSeconds.Sub(busy)
+		more = append(more,
+			q(lambdaService, "provisioned-concurrency"+archSuffix(r.arch), second.Mul(Int(int64(p.Environments))).Mul(seconds)),
+			q(lambdaService, "provisioned-duration"+archSuffix(r.arch), busy))
+	}
+	if s := r.f.SnapStart; s != nil {
+		more = append(more,
+			q(lambdaService, "snapstart-cache", second.Mul(s.Versions).Mul(m.hours).Mul(Int(3600))),
+			q(lambdaService, "snapstart-restore", n.Mul(s.RestoresPerInvocation).Mul(second)))
+	}
+	return onDemand, more
 }
 
 // month prices one month. Parts of one dimension are priced together, because
 // tiers and free tiers count over all of them.
 func (s *Scenario) month(book *PriceBook, rates []rate, services []Service, m usageMonth, at bound) ([]Line, error) {
-	all := lambdaUsage(rates, m, at)
+	var all []quantity
+	parts := lambdaUsage(rates, m, at)
+	functions := len(parts)
 	for _, svc := range services {
-		for _, u := range svc.usage(m) {
-			i := slices.IndexFunc(all, func(o quantity) bool {
-				return o.service == u.service && o.dimension == u.dimension && o.price == nil && u.price == nil
-			})
-			switch {
-			case i >= 0:
-				all[i].amount = all[i].amount.Add(u.amount)
-			case u.amount.Sign() != 0 || u.amount.Err() != nil:
-				all = append(all, u)
-			}
+		parts = append(parts, svc.usage(m)...)
+	}
+	for k, u := range parts {
+		i := slices.IndexFunc(all, func(o quantity) bool {
+			return o.service == u.service && o.dimension == u.dimension && o.price == nil && u.price == nil
+		})
+		switch {
+		case i >= 0:
+			all[i].amount = all[i].amount.Add(u.amount)
+		case k < functions || u.amount.Sign() != 0 || u.amount.Err() != nil: // a function's lines are shown even at 0
+			all = append(all, u)
 		}
 	}
 	lines := make([]Line, 0, len(all))
@@ -584,7 +707,7 @@ func Forecast(s *Scenario, book *PriceBook) (*Result, error) {
 		}
 		res.Architectures = append(res.Architectures, *one)
 	}
-	res.Comparison = s.compare(res.Architectures)
+	res.Comparison, res.Comparisons = s.compare(res.Architectures), s.compareAll(res.Architectures)
 	if w := book.staleness(s.Start); w != "" {
 		res.Warnings = append(res.Warnings, w)
 	}
@@ -634,12 +757,15 @@ func (s *Scenario) architecture(a Architecture, book *PriceBook) (*ArchitectureR
 		if i == 0 {
 			out.Lines, out.Month1, out.RequestsMonth1 = lines, total, requests.Round(0)
 			out.NotCounted = s.notCounted(book, requests, rates, a.Services)
+			if out.Lever, err = s.lever(book, rates, a.Services, use, lines); err != nil {
+				return nil, err
+			}
 		}
 		if i < 12 {
 			out.Year1 = out.Year1.Add(total)
 		}
 		out.Total = out.Total.Add(total)
-		out.Months = append(out.Months, MonthResult{Month: m, Requests: requests.Round(0), Total: total})
+		out.Months = append(out.Months, MonthResult{Month: m, Requests: requests.Round(0), Total: total, Services: byService(lines)})
 		if !measured(rates) {
 			continue
 		}
@@ -651,12 +777,17 @@ func (s *Scenario) architecture(a Architecture, book *PriceBook) (*ArchitectureR
 		if err != nil {
 			return nil, err
 		}
-		low, high = low.Add(sumLines(lowLines)), high.Add(sumLines(highLines))
+		in := &USDInterval{Low: sumLines(lowLines), High: sumLines(highLines)}
+		out.Months[i].Interval = in
+		low, high = low.Add(in.Low), high.Add(in.High)
 	}
 	if err := out.Total.Err(); err != nil {
 		return nil, fmt.Errorf("summing months: %w", err)
 	}
 	out.describe(a, rates, low, high)
+	if len(a.Functions) == 1 {
+		out.Headroom = a.Functions[0].headroom()
+	}
 	if len(a.Functions) > 0 {
 		out.Concurrency = s.concurrency(perHour, traffic.Dispersion, a.Functions, rates)
 		if w := out.Concurrency.warning(); w != "" {
@@ -668,6 +799,9 @@ func (s *Scenario) architecture(a Architecture, book *PriceBook) (*ArchitectureR
 
 // describe fills in the sampling error and the cold starts.
 func (out *ArchitectureResult) describe(a Architecture, rates []rate, low, high USD) {
+	for _, f := range a.Functions {
+		out.Samples += f.Billed.Samples
+	}
 	samples, cold, n := 0, int64(0), int64(0)
 	var lowMS, highMS float64
 	for i, r := range rates {
@@ -691,6 +825,7 @@ func (out *ArchitectureResult) describe(a Architecture, rates []rate, low, high 
 		}
 	}
 	if measured(rates) {
+		out.Samples = int64(samples)
 		out.Interval = &MSInterval{Low: round(lowMS, 3), High: round(highMS, 3), Samples: samples, Method: rates[0].interval.Method}
 		out.TotalInterval = &USDInterval{Low: low, High: high}
 		lowShare, highShare := Wilson(cold, n)
@@ -701,6 +836,37 @@ func (out *ArchitectureResult) describe(a Architecture, rates []rate, low, high 
 	if len(rates) == 1 {
 		out.Cold = Cold{Share: rates[0].share}
 	}
+}
+
+// byService sums lines by their service.
+func byService(lines []Line) []ServiceAmount {
+	var list []ServiceAmount
+	for _, l := range lines {
+		i := slices.IndexFunc(list, func(a ServiceAmount) bool { return a.Service == l.Service })
+		if i < 0 {
+			list = append(list, ServiceAmount{Service: l.Service, Amount: l.Amount})
+			continue
+		}
+		list[i].Amount = list[i].Amount.Add(l.Amount)
+	}
+	return list
+}
+
+// compareAll sets every other architecture beside the baseline.
+func (s *Scenario) compareAll(all []ArchitectureResult) []Comparison {
+	list := []Comparison{}
+	base := 0
+	for i := range all {
+		if s.Baseline != "" && all[i].Name == s.Baseline {
+			base = i
+		}
+	}
+	for i := range all {
+		if i != base {
+			list = append(list, *compareResults(&all[base], &all[i]))
+		}
+	}
+	return list
 }
 
 // compare sets the candidate beside the baseline; nil with fewer than two architectures.

@@ -134,7 +134,7 @@ func DurationRatio(in RatioInput) (*Result, error) {
 			NotCounted: notes(m.LeavesOut), Warnings: []string{},
 		}
 		for i := range in.Months {
-			a.Months = append(a.Months, MonthResult{Month: in.Start.Add(i), Total: month})
+			a.Months = append(a.Months, MonthResult{Month: in.Start.Add(i), Total: month, Services: []ServiceAmount{}})
 		}
 		if in.Months < 12 {
 			a.Year1 = total
@@ -153,6 +153,7 @@ func DurationRatio(in RatioInput) (*Result, error) {
 		}
 	}
 	res.Comparison = compareResults(&res.Architectures[0], &res.Architectures[1])
+	res.Comparisons = []Comparison{*res.Comparison}
 	return res, nil
 }
 
@@ -161,7 +162,7 @@ func (m *RatioMethod) keepRequestFee(in RatioInput, left Decimal) error {
 	if in.Concurrency == nil || in.Book == nil {
 		return nil
 	}
-	price, err := in.Book.Lookup("lambda", ArchX86.requestsDimension(), in.Region)
+	price, err := in.Book.Lookup(lambdaService, ArchX86.requestsDimension(), in.Region)
 	if err != nil {
 		return fmt.Errorf("pricing requests: %w", err)
 	}

@@ -13,6 +13,10 @@ type Result struct {
 	Architectures []ArchitectureResult `json:"architectures"`
 	// Comparison is nil with fewer than two architectures.
 	Comparison *Comparison `json:"comparison"`
+	// Comparisons sets every other architecture beside the baseline.
+	Comparisons []Comparison `json:"comparisons"`
+	// Analysis is set by Analyse only.
+	Analysis *Analysis `json:"analysis,omitempty"`
 	// Method is set for a forecast by duration ratio only.
 	Method *RatioMethod `json:"method,omitempty"`
 	// Warnings concern the forecast as a whole.
@@ -45,7 +49,9 @@ type ArchitectureResult struct {
 	RequestsMonth1 Decimal `json:"requests_month_1"`
 	// MeanBilledMS is the mean billed time per request, over all functions.
 	MeanBilledMS Decimal `json:"mean_billed_ms"`
-	// Interval is the 95 % sampling interval of MeanBilledMS; nil when it is not measured.
+	// Samples is the number of invocations behind MeanBilledMS; 0 when it is stated and not measured.
+	Samples int64 `json:"samples"`
+	// Interval is the 95 % sampling interval of MeanBilledMS; nil without records of single invocations.
 	Interval *MSInterval `json:"interval"`
 	// Lines are the billed dimensions of the first month.
 	Lines  []Line        `json:"lines"`
@@ -60,6 +66,10 @@ type ArchitectureResult struct {
 	// Concurrency is nil when the method knows no traffic.
 	Concurrency *Concurrency `json:"concurrency"`
 	Cold        Cold         `json:"cold"`
+	// Lever says where the money goes; nil when the first month costs nothing.
+	Lever *Lever `json:"next_lever"`
+	// Headroom is the spare memory of the function; nil without records or with several functions.
+	Headroom *Headroom `json:"memory_headroom"`
 	// NotCounted lists what else the traffic costs.
 	NotCounted []NotCounted `json:"not_counted"`
 	Warnings   []string     `json:"warnings"`
@@ -90,6 +100,16 @@ type MonthResult struct {
 	Month    YearMonth `json:"month"`
 	Requests Decimal   `json:"requests"`
 	Total    USD       `json:"total_usd"`
+	// Interval prices the bounds of the billed time; nil when it is not measured.
+	Interval *USDInterval `json:"interval"`
+	// Services are the parts of Total, in the order of the first month's lines.
+	Services []ServiceAmount `json:"services"`
+}
+
+// ServiceAmount is what one service costs in a month.
+type ServiceAmount struct {
+	Service string `json:"service"`
+	Amount  USD    `json:"amount_usd"`
 }
 
 // Cold says how many invocations were cold.

@@ -1,6 +1,7 @@
 package cost
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -47,7 +48,7 @@ func (e *ScenarioError) Hint() string { return e.Fix }
 //	  batched: {base: go, traffic: {per_cluster_per_hour: 6}}   # takes everything else from go, which stands above it
 //
 // Services beside lambda are apigateway, s3, logs, kinesis, firehose, sqs,
-// dynamodb, ec2, vcpu, fargate and msk; their keys are the fields of the types
+// dynamodb, ec2, vcpu, fargate, msk, alb, eks, nat and ops; their keys are the fields of the types
 // of the same names in this package, in snake case.
 //
 // mean_ms is the mean over all invocations; warm_ms with cold_ms and cold_share
@@ -114,9 +115,9 @@ func (l *loader) bad(n *yaml.Node, fix, format string, args ...any) {
 // fields maps the keys of a mapping to what reads their values.
 type fields map[string]func(*yaml.Node)
 
-// mapping walks a mapping. later lists keys that scenario files have but this
-// program cannot price yet: they must never be ignored.
-func (l *loader) mapping(n *yaml.Node, where string, known fields, later ...string) {
+// mapping walks a mapping. A key that is not known is an error: what cannot be
+// priced must never be ignored.
+func (l *loader) mapping(n *yaml.Node, where string, known fields) {
 	if n.Kind != yaml.MappingNode {
 		l.bad(n, "write it as key: value pairs", "%s must be a mapping", where)
 		return
@@ -134,12 +135,9 @@ func (l *loader) mapping(n *yaml.Node, where string, known fields, later ...stri
 		}
 		seen[key.Value] = true
 		read, ok := known[key.Value]
-		switch {
-		case ok:
+		if ok {
 			read(value)
-		case slices.Contains(later, key.Value):
-			l.bad(key, "take it out of the scenario; what is left is priced without it", "%s in %s is not supported yet", key.Value, where)
-		default:
+		} else {
 			names := make([]string, 0, len(known))
 			for name := range known {
 				names = append(names, name)
@@ -166,6 +164,10 @@ func (l *loader) number(n *yaml.Node, what string) *Decimal {
 	d, err := ParseDecimal(text)
 	if err != nil {
 		l.bad(n, "write a number, such as 0.5", "%s: %v", what, err)
+		return nil
+	}
+	if d.lostDigits() {
+		l.bad(n, "write the number as it was meant", "%s is %.40s: it went through a binary float, which changed its last digits", what, text)
 		return nil
 	}
 	return &d
@@ -352,7 +354,7 @@ func (l *loader) architecture(name string, n *yaml.Node, traffic Traffic, before
 		own := l.traffic(v, traffic)
 		a.Traffic = &own
 	}
-	l.mapping(n, name, known, "eks", "alb", "nat", "provisioned", "snapstart", "ops")
+	l.mapping(n, name, known)
 	if n.Kind == yaml.MappingNode && len(a.Functions) == 0 && len(a.Services) == 0 {
 		l.bad(n, "add lambda: {arch: …, memory_mb: …, billed: {…}}", "%s has neither lambda nor another service", name)
 	}
@@ -409,7 +411,34 @@ func (l *loader) function(name string, n *yaml.Node) Function {
 				f.PerRequest = &each
 			}
 		},
-	}, "provisioned", "snapstart", "savings_plan")
+		"savings_plan": func(v *yaml.Node) {
+			f.Plan = SavingsPlan(v.Value)
+			if f.Plan != SavingsPlan1Y && f.Plan != SavingsPlanUpfront {
+				l.bad(v, "write 1y-no-upfront or all-upfront", "savings_plan is %.20q", v.Value)
+			}
+		},
+		"provisioned": func(v *yaml.Node) {
+			p := new(Provisioned)
+			l.mapping(v, name+".lambda.provisioned", fields{
+				"environments":  l.setInt(&p.Environments, "environments"),
+				"hours_per_day": l.setp(&p.HoursPerDay, "hours_per_day"),
+			})
+			f.Provisioned = p
+		},
+		"snapstart": func(v *yaml.Node) {
+			s := &SnapStart{Versions: Int(1)}
+			l.mapping(v, name+".lambda.snapstart", fields{
+				"versions":                l.set(&s.Versions, "versions"),
+				"restores_per_invocation": l.set(&s.RestoresPerInvocation, "restores_per_invocation"),
+			})
+			f.SnapStart = s
+		},
+	})
+	for _, err := range f.optionProblems(name) {
+		if e, ok := errors.AsType[*UserError](err); ok && n.Kind == yaml.MappingNode {
+			l.bad(n, e.Hint(), "%v", e)
+		}
+	}
 	if n.Kind == yaml.MappingNode && !arch {
 		l.bad(n, "add arch: arm64 or arch: x86_64", "%s.lambda has no arch", name)
 	}
@@ -450,17 +479,18 @@ func ParseRatio(s string) (Decimal, error) {
 	return d, nil
 }
 
-// ReadRecords reads the records of every function whose Billed names a file.
+// ReadRecords reads the records of every function whose Billed names a file: Lambda's
+// own, or a run whose target said what it billed.
 // open is given the name as it stands in the scenario; it decides what the name
 // is relative to. The readers it returns are closed.
 func (s *Scenario) ReadRecords(open func(name string) (io.ReadCloser, error)) error {
 	for i := range s.Architectures {
 		for j := range s.Architectures[i].Functions {
-			b := &s.Architectures[i].Functions[j].Billed
-			if b.From == "" || b.Usage != nil {
+			f := &s.Architectures[i].Functions[j]
+			if f.Billed.From == "" || f.Billed.Usage != nil || f.Billed.MeanMS != nil {
 				continue
 			}
-			if err := b.read(open); err != nil {
+			if err := f.readRecords(open); err != nil {
 				return fmt.Errorf("%s: %w", s.Architectures[i].Name, err)
 			}
 		}
@@ -468,7 +498,8 @@ func (s *Scenario) ReadRecords(open func(name string) (io.ReadCloser, error)) er
 	return nil
 }
 
-func (b *Billed) read(open func(name string) (io.ReadCloser, error)) (err error) {
+func (fn *Function) readRecords(open func(name string) (io.ReadCloser, error)) (err error) {
+	b := &fn.Billed
 	f, err := open(b.From)
 	if err != nil {
 		return &UserError{
@@ -477,6 +508,22 @@ func (b *Billed) read(open func(name string) (io.ReadCloser, error)) (err error)
 		}
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	b.Usage, err = UsageOf(lambdalog.Scan(f, b.From))
+	br := bufio.NewReaderSize(f, 64<<10)
+	head, err := br.Peek(4 << 10)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading %s: %w", b.From, err)
+	}
+	if IsRun(head) {
+		billed, memory, err := BilledOfRun(br, b.From)
+		if err != nil {
+			return err
+		}
+		fn.Billed = billed
+		if fn.Memory == 0 {
+			fn.Memory = memory
+		}
+		return nil
+	}
+	b.Usage, err = UsageOf(lambdalog.Scan(br, b.From))
 	return err
 }

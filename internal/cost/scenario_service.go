@@ -178,5 +178,32 @@ func (l *loader) services(name string, a *Architecture) fields {
 			})
 			check(n, "msk", s)
 		},
+		"alb": func(n *yaml.Node) {
+			var s ALB
+			l.mapping(n, name+".alb", fields{"lcus": l.set(&s.LCUs, "lcus")})
+			check(n, "alb", s)
+		},
+		"eks": func(n *yaml.Node) {
+			s := EKS{Clusters: Int(1)}
+			l.mapping(n, name+".eks", fields{
+				"clusters":         l.set(&s.Clusters, "clusters"),
+				"extended_support": l.setBool(&s.ExtendedSupport, "extended_support"),
+			})
+			check(n, "eks", s)
+		},
+		"nat": func(n *yaml.Node) {
+			s := NAT{Gateways: Int(1)}
+			l.mapping(n, name+".nat", fields{
+				"gateways":          l.set(&s.Gateways, "gateways"),
+				"bytes_per_request": l.set(&s.BytesPerRequest, "bytes_per_request"),
+				"gb":                l.set(&s.GB, "gb"),
+			})
+			check(n, "nat", s)
+		},
+		"ops": func(n *yaml.Node) {
+			var monthly Decimal
+			l.mapping(n, name+".ops", fields{"monthly_usd": l.set(&monthly, "monthly_usd")})
+			check(n, "ops", Ops{Monthly: Dollars(monthly)})
+		},
 	}
 }

@@ -72,18 +72,10 @@ func BreakEven(low, high float64, a, b func(x Decimal) (USD, error)) (Decimal, e
 
 // BreakEvenRequests finds the requests per hour at which two architectures of a
 // scenario cost the same over its whole length, between low and high. Traffic
-// of the architectures' own is replaced.
+// of the architectures' own keeps its ratio to the scenario's.
 func BreakEvenRequests(s *Scenario, book *PriceBook, one, other string, low, high float64) (Decimal, error) {
 	total := func(name string) func(Decimal) (USD, error) {
-		return func(x Decimal) (USD, error) {
-			return s.totalOf(book, name, func(_ *Scenario, a *Architecture) {
-				t := Traffic{RequestsPerHour: &x}
-				if a.Traffic != nil {
-					t.PayloadBytes = a.Traffic.PayloadBytes
-				}
-				a.Traffic = &t
-			})
-		}
+		return func(x Decimal) (USD, error) { return s.totalAt(book, name, x) }
 	}
 	return BreakEven(low, high, total(one), total(other))
 }
@@ -188,10 +180,10 @@ func Tornado(s *Scenario, book *PriceBook, name string, variation Decimal) ([]Sw
 	}{
 		{"requests", "-" + percent + "%", "+" + percent + "%", scaleTraffic(less), scaleTraffic(more)},
 		{"billed time", "-" + percent + "%", "+" + percent + "%", billed(less), billed(more)},
-		{"memory at the same billed time", "half", "double", memory(Frac(5, 1)), memory(Int(2))},
+		{"memory, same billed time", "half", "double", memory(Frac(5, 1)), memory(Int(2))},
 		{"growth per month", "-2 points", "+2 points", growth(Frac(-2, 2)), growth(Frac(2, 2))},
 		{"free tier", "on", "off", free(true), free(false)},
-		{"processor architecture at the same billed time", string(ArchARM), string(ArchX86), arch(ArchARM), arch(ArchX86)},
+		{"processor, same billed time", string(ArchARM), string(ArchX86), arch(ArchARM), arch(ArchX86)},
 	}
 	var swings []Swing
 	for _, try := range tries {
@@ -219,7 +211,7 @@ func Tornado(s *Scenario, book *PriceBook, name string, variation Decimal) ([]Sw
 // so many hours, without the invocations in them. Configured time counts per
 // started five minutes.
 func ProvisionedMonth(book *PriceBook, region string, arch Arch, environments int, memory lambdalog.MB, hours Decimal) (USD, error) {
-	p, err := book.Lookup("lambda", "provisioned-concurrency"+archSuffix(arch), region)
+	p, err := book.Lookup(lambdaService, "provisioned-concurrency"+archSuffix(arch), region)
 	if err != nil {
 		return USD{}, err
 	}
@@ -235,7 +227,7 @@ func ProvisionedMonth(book *PriceBook, region string, arch Arch, environments in
 func ProvisionedBreakEven(book *PriceBook, region string, arch Arch) (Decimal, error) {
 	var prices [3]USD
 	for i, dimension := range [...]string{"provisioned-concurrency" + archSuffix(arch), "provisioned-duration" + archSuffix(arch), arch.durationDimension()} {
-		p, err := book.Lookup("lambda", dimension, region)
+		p, err := book.Lookup(lambdaService, dimension, region)
 		if err != nil {
 			return Decimal{}, err
 		}
@@ -254,8 +246,8 @@ func KeepWarm(book *PriceBook, region string, arch Arch, environments int, memor
 	}
 	pings = hours.Mul(Int(60)).Quo(everyMinutes).Mul(Int(int64(environments)))
 	for _, u := range [...]quantity{
-		q("lambda", arch.requestsDimension(), pings),
-		q("lambda", arch.durationDimension(), pings.Mul(GBSeconds(pingMS, memory))),
+		q(lambdaService, arch.requestsDimension(), pings),
+		q(lambdaService, arch.durationDimension(), pings.Mul(GBSeconds(pingMS, memory))),
 	} {
 		line, err := priceLine(book, region, u)
 		if err != nil {

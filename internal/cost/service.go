@@ -66,7 +66,14 @@ var (
 	_ Service = VCPU{}
 	_ Service = Fargate{}
 	_ Service = MSK{}
+	_ Service = ALB{}
+	_ Service = EKS{}
+	_ Service = NAT{}
+	_ Service = Ops{}
 )
+
+// lambdaService is Lambda's name in the price book.
+const lambdaService = "lambda"
 
 func q(service, dimension string, amount Decimal) quantity {
 	return quantity{service: service, dimension: dimension, amount: amount}
@@ -454,4 +461,134 @@ func (k MSK) usage(m usageMonth) []quantity {
 		q("msk", "broker-hour."+k.Type, k.Brokers.Mul(m.hours)),
 		q("msk", "storage", k.StorageGB.Mul(k.Brokers)),
 	}
+}
+
+// ALB is an application load balancer.
+type ALB struct {
+	// LCUs is the mean number of load balancer capacity units in the first month;
+	// it grows with the traffic. One takes 25 new connections a second, 3,000
+	// active ones, 1 GB an hour or 1,000 rule evaluations a second, whichever is most.
+	LCUs Decimal
+}
+
+// Check implements Service.
+func (a ALB) Check() error { return notNegative(a.LCUs) }
+
+func (a ALB) usage(m usageMonth) []quantity {
+	return []quantity{q("elb", "alb-hour", m.hours), q("elb", "alb-lcu-hour", a.LCUs.Mul(m.scale).Mul(m.hours))}
+}
+
+// EKS is the control plane of Kubernetes clusters, without nodes.
+type EKS struct {
+	// Clusters is how many there are; it does not grow with the traffic.
+	Clusters Decimal
+	// ExtendedSupport bills a Kubernetes version that is out of standard support.
+	ExtendedSupport bool
+}
+
+// Check implements Service.
+func (e EKS) Check() error { return notNegative(e.Clusters) }
+
+func (e EKS) usage(m usageMonth) []quantity {
+	dimension := "cluster-hour"
+	if e.ExtendedSupport {
+		dimension = "cluster-hour-extended-support"
+	}
+	return []quantity{q("eks", dimension, e.Clusters.Mul(m.hours))}
+}
+
+// NAT is a number of NAT gateways.
+type NAT struct {
+	// Gateways is how many there are, usually one for each zone; it does not grow with the traffic.
+	Gateways Decimal
+	// BytesPerRequest goes through them for every request.
+	BytesPerRequest Decimal
+	// GB is the volume of the first month instead, in GiB; it grows with the traffic.
+	GB Decimal
+}
+
+// Check implements Service.
+func (n NAT) Check() error {
+	if n.GB.Sign() > 0 && n.BytesPerRequest.Sign() > 0 {
+		return errors.New("bytes per request and a volume are given; keep one")
+	}
+	return notNegative(n.Gateways, n.BytesPerRequest, n.GB)
+}
+
+func (n NAT) usage(m usageMonth) []quantity {
+	return []quantity{
+		q("vpc", "nat-hour", n.Gateways.Mul(m.hours)),
+		q("vpc", "nat-gb", gigabytes(m.requests.Mul(n.BytesPerRequest)).Add(n.GB.Mul(m.scale))),
+	}
+}
+
+// Ops is what running the architecture costs beside AWS, such as people, as the user states it.
+type Ops struct {
+	// Monthly is the amount a month; it does not grow with the traffic.
+	Monthly USD
+}
+
+// Check implements Service.
+func (o Ops) Check() error {
+	if !o.Monthly.Round(jsonPlaces).Equal(o.Monthly) {
+		return fmt.Errorf("amount %s has more than %d decimals", o.Monthly, jsonPlaces)
+	}
+	return notNegative(o.Monthly.Decimal())
+}
+
+func (o Ops) usage(usageMonth) []quantity {
+	if o.Monthly.Sign() == 0 {
+		return nil
+	}
+	u := q("ops", "month", Int(1))
+	u.price = &Price{
+		ID: "ops.month@scenario", Service: u.service, Dimension: u.dimension, Region: "scenario", Unit: "month",
+		Tiers: []Tier{{Price: o.Monthly}}, AsOf: "scenario", Source: []string{"scenario"}, Confidence: ConfidenceLow,
+	}
+	return []quantity{u}
+}
+
+// SavingsPlan is a compute savings plan for the duration of a function; requests keep their price.
+type SavingsPlan string
+
+// The savings plans that the price book knows.
+const (
+	// SavingsPlan1Y is one year without upfront payment.
+	SavingsPlan1Y SavingsPlan = "1y-no-upfront"
+	// SavingsPlanUpfront pays everything upfront.
+	SavingsPlanUpfront SavingsPlan = "all-upfront"
+)
+
+// Provisioned keeps environments of a function ready. Such a function has no
+// free tier, and what exceeds its environments runs on demand.
+type Provisioned struct {
+	// Environments is how many are kept.
+	Environments int
+	// HoursPerDay is for how long; nil means 24.
+	HoursPerDay *Decimal
+}
+
+func (p *Provisioned) hours(m Decimal) Decimal {
+	if p.HoursPerDay == nil {
+		return m
+	}
+	return m.Mul(*p.HoursPerDay).Quo(Int(24))
+}
+
+// busy returns the share of the invocations that run in the environments: what
+// Erlang's loss formula does not throttle, in the hours in which they are there.
+func (p *Provisioned) busy(load float64) Decimal {
+	share := fromFloat(1 - ErlangB(p.Environments, load))
+	if p.HoursPerDay != nil {
+		share = share.Mul(*p.HoursPerDay).Quo(Int(24))
+	}
+	return share
+}
+
+// SnapStart bills the snapshot of a function and every restore of it. It is free for Java.
+type SnapStart struct {
+	// Versions is how many published versions keep a snapshot, all month.
+	Versions Decimal
+	// RestoresPerInvocation is the share of invocations that restore it: that of cold starts.
+	RestoresPerInvocation Decimal
 }

@@ -58,6 +58,11 @@ func TestServices(t *testing.T) {
 		{"half a vCPU on three nodes", cost.VCPU{PriceHour: usd(t, "0.0552"), CPUs: dec(t, "0.5"), Nodes: cost.Int(3)}, "0", cost.Month30Days, "1080", "59.62"},
 		{"two vCPUs on five nodes", cost.VCPU{PriceHour: usd(t, "0.0552"), CPUs: cost.Int(2), Nodes: cost.Int(5)}, "0", cost.Month30Days, "", "397.44"},
 		{"1.1 vCPUs on four nodes", cost.VCPU{PriceHour: usd(t, "0.0552"), CPUs: dec(t, "1.1"), Nodes: cost.Int(4)}, "0", cost.Month30Days, "", "174.87"},
+		{"a load balancer", cost.ALB{LCUs: cost.Int(2)}, "0", cost.Month30Days, "720", "27.72"},
+		{"two clusters of Kubernetes", cost.EKS{Clusters: cost.Int(2)}, "0", cost.Month30Days, "1440", "144.00"},
+		{"a cluster in extended support", cost.EKS{Clusters: cost.Int(1), ExtendedSupport: true}, "0", cost.Month30Days, "720", "432.00"},
+		{"a NAT gateway and a KiB each", cost.NAT{Gateways: cost.Int(1), BytesPerRequest: cost.Int(1024)}, "10485760", cost.Month30Days, "720", "32.85"},
+		{"people", cost.Ops{Monthly: usd(t, "5000.5")}, "0", cost.Month30Days, "1", "5000.50"},
 		{"three tasks", cost.Fargate{Arch: cost.ArchX86, VCPU: dec(t, "0.25"), MemoryGB: dec(t, "0.5"), Tasks: cost.Int(3)}, "0", cost.Month730Hours, "", "27.03"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -324,7 +329,7 @@ func TestTornado(t *testing.T) {
 	if w := got["billed time"]; w.Low.Fixed(2) != "282.43" || w.High.Fixed(2) != "327.36" {
 		t.Errorf("billed time: %s to %s", w.Low.Fixed(2), w.High.Fixed(2))
 	}
-	if w := got["memory at the same billed time"]; w.Low.Fixed(2) != "248.73" || w.High.Fixed(2) != "417.22" {
+	if w := got["memory, same billed time"]; w.Low.Fixed(2) != "248.73" || w.High.Fixed(2) != "417.22" {
 		t.Errorf("memory: %s to %s", w.Low.Fixed(2), w.High.Fixed(2))
 	}
 	// A forecast of one month does not grow.

@@ -67,7 +67,7 @@ func spectrum(curves []curve) template.HTML {
 		q := c.h.Quantiles(0.5, 0.9, 0.99, 0.999, 1)
 		desc = append(desc, fmt.Sprintf("%s: p50 %s, p90 %s, p99 %s, p99.9 %s, max %s.", c.name, figure(q[0]), figure(q[1]), figure(q[2]), figure(q[3]), figure(q[4])))
 	}
-	d := newDrawing("spectrum", figureWidth, height, "Percentile spectrum", strings.Join(desc, " "))
+	d := newDrawing("spectrum", height, "Percentile spectrum", strings.Join(desc, " "))
 	y := newScale(low, high, bottom, top)
 	title := "ms"
 	if y.log {
@@ -212,7 +212,7 @@ func timeline(cols []column, plannedPerS float64) template.HTML {
 	if answered {
 		desc += fmt.Sprintf(" In the worst second the slowest request took %s ms.", figure(high))
 	}
-	d := newDrawing("timeline", figureWidth, int(rateBottom)+46, "Second by second", desc)
+	d := newDrawing("timeline", int(rateBottom)+46, "Second by second", desc)
 	x := scale{min: float64(begin), max: float64(end), from: marginLeft, to: plotRight}
 	if answered {
 		drawLatencies(d, cols, &x, low, high, latencyTop, latencyBottom)
@@ -329,7 +329,7 @@ func pairDots(pairs []stats.PairDeltas) template.HTML {
 		low = min(low, p.D2MS, p.D3MS, p.D4MS, p.D5MS)
 		high = max(high, p.D2MS, p.D3MS, p.D4MS, p.D5MS)
 	}
-	d := newDrawing("pairs", figureWidth, int(bottom)+52, "D2 to D5 of each pair",
+	d := newDrawing("pairs", int(bottom)+52, "D2 to D5 of each pair",
 		fmt.Sprintf("One row for each of %s, with four marks for D2, D3, D4 and D5 between %s and %s ms. The numbers are in the table below.", plural(int64(len(pairs)), "pair"), figure(low), figure(high)))
 	x := newScale(low, high, left, plotRight)
 	if low < 0 {

@@ -14,13 +14,13 @@ import (
 // every architecture and how they compare, concurrency against the quota, every
 // billed line of the first month, and what is left out. A forecast by duration
 // ratio, which has no lines, shows its figures both as the first paper rounded them
-// and exactly. A nil result is an error, and so is a format other than [Table] and
+// and exactly. What [cost.Analyse] found is shown when it is there. A nil result is an error, and so is a format other than [Table] and
 // [Markdown].
 func Forecast(w io.Writer, f Format, fc *cost.Result) error {
 	if fc == nil {
 		return errNothing
 	}
-	p := &page{title: "Forecast of what Lambda bills", alerts: forecastAlerts(fc)}
+	p := &page{title: "Cost and concurrency forecast", alerts: forecastAlerts(fc)}
 	if fc.Method != nil {
 		p.title = "Forecast by the ratio of billed durations"
 		p.blocks = append(p.blocks, ratioBlocks(fc)...)
@@ -34,6 +34,10 @@ func Forecast(w io.Writer, f Format, fc *cost.Result) error {
 	if k, some := concurrencyBlock(fc.Architectures); some {
 		p.blocks = append(p.blocks, k)
 	}
+	if k, some := leverBlock(fc.Architectures); some {
+		p.blocks = append(p.blocks, k)
+	}
+	p.blocks = append(p.blocks, detailBlocks(fc)...)
 	for i := range fc.Architectures {
 		p.blocks = append(p.blocks, linesBlock(&fc.Architectures[i]))
 	}
@@ -108,7 +112,7 @@ func assumptionFacts(a *cost.Assumptions) []fact {
 func costBlock(fc *cost.Result) block {
 	k := block{
 		title: "Cost in US dollars",
-		plain: "Requests and GB-seconds (memory × billed time) at list price, month by month.",
+		plain: "Every billed line at list price, month by month.",
 	}
 	months := 0
 	for i := range fc.Architectures {
@@ -151,9 +155,7 @@ func costBlock(fc *cost.Result) block {
 		g.rows = append(g.rows, row)
 	}
 	k.tables = []grid{g}
-	if fc.Comparison != nil {
-		k.notes = comparisonNotes(fc.Comparison, months)
-	}
+	k.notes = compareNotes(fc, months)
 	return k
 }
 
@@ -261,10 +263,10 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 
 // linesBlock shows how the first month of an architecture is made up.
 func linesBlock(a *cost.ArchitectureResult) block {
-	k := block{title: "Lines of month 1,", subject: clean(a.Name), facts: []fact{
-		{"Requests", quantity(a.RequestsMonth1)},
-		{"Mean billed", meanBilledText(a)},
-	}}
+	k := block{title: "Lines of month 1,", subject: clean(a.Name), facts: []fact{{"Requests", quantity(a.RequestsMonth1)}}}
+	if a.MeanBilledMS.Sign() != 0 || a.Concurrency != nil {
+		k.facts = append(k.facts, fact{"Mean billed", meanBilledText(a)})
+	}
 	if text := coldText(&a.Cold); text != "" {
 		k.facts = append(k.facts, fact{"Cold starts", text})
 	}
@@ -280,6 +282,7 @@ func linesBlock(a *cost.ArchitectureResult) block {
 		caption: "Billed lines of " + clean(a.Name) + " in month 1",
 		head:    []string{"what is billed", "AWS usage type", "quantity", "unit", "price $", "amount", "share"},
 		text:    []int{1, 3},
+		under:   1,
 	}
 	for i := range a.Lines {
 		g.rows = append(g.rows, lineRows(&a.Lines[i], a.Month1)...)
@@ -295,7 +298,7 @@ func linesBlock(a *cost.ArchitectureResult) block {
 func lineRows(l *cost.Line, month cost.USD) [][]string {
 	var rows [][]string
 	add := func(q cost.Decimal, price string, amount cost.USD) {
-		row := []string{"", "", quantity(q), clean(l.Unit), price, amount.Format(), "–"}
+		row := []string{"", "", quantity(q), shortUnit(l.Unit), price, amount.Format(), "–"}
 		if len(rows) == 0 {
 			row[0], row[1] = lineName(l), cmp.Or(clean(l.UsageType), "–")
 		}
@@ -316,33 +319,47 @@ func lineRows(l *cost.Line, month cost.USD) [][]string {
 	return rows
 }
 
+// shortUnit leaves out of a unit what the name of its line says already.
+func shortUnit(unit string) string {
+	unit, _, _ = strings.Cut(clean(unit), " (")
+	unit = strings.TrimSuffix(unit, " per record")
+	return strings.Replace(unit, "-KB request ", "-KB ", 1)
+}
+
 func lineName(l *cost.Line) string { return clean(l.Service + " " + l.Dimension) }
 
-// priceNote says how old and how sure the prices of the lines are.
+// priceNote says how old and how sure the prices of the lines are, and names those that are less sure.
 func priceNote(lines []cost.Line) string {
-	type group struct {
-		asOf  string
-		sure  cost.Confidence
-		names []string
-	}
-	var groups []*group
+	var dates, doubtful, stated []string
 	for i := range lines {
 		l := &lines[i]
-		at := slices.IndexFunc(groups, func(g *group) bool { return g.asOf == l.AsOf && g.sure == l.Confidence })
-		if at < 0 {
-			at = len(groups)
-			groups = append(groups, &group{asOf: l.AsOf, sure: l.Confidence})
+		if slices.Contains(l.Source, "scenario") {
+			stated = append(stated, lineName(l))
+			continue
 		}
-		groups[at].names = append(groups[at].names, lineName(l))
-	}
-	parts := make([]string, len(groups))
-	for i, g := range groups {
-		parts[i] = fmt.Sprintf("of %s, confidence %s", clean(g.asOf), clean(string(g.sure)))
-		if len(groups) > 1 {
-			parts[i] += " (" + joinAnd(g.names) + ")"
+		if asOf := clean(l.AsOf); !slices.Contains(dates, asOf) {
+			dates = append(dates, asOf)
+		}
+		if l.Confidence != cost.ConfidenceHigh {
+			doubtful = append(doubtful, lineName(l)+" "+clean(string(l.Confidence)))
 		}
 	}
-	return "Prices " + strings.Join(parts, "; ") + "."
+	if len(dates) == 0 {
+		return "Prices as the scenario states them."
+	}
+	slices.Sort(dates)
+	text := "Prices of " + dates[0]
+	if len(dates) > 1 {
+		text += " to " + dates[len(dates)-1]
+	}
+	text += ", confidence high"
+	if len(doubtful) > 0 {
+		text += " except " + joinAnd(doubtful)
+	}
+	if len(stated) > 0 {
+		text += "; " + joinAnd(stated) + " as the scenario states"
+	}
+	return text + "."
 }
 
 func meanBilledText(a *cost.ArchitectureResult) string {
@@ -353,6 +370,9 @@ func meanBilledText(a *cost.ArchitectureResult) string {
 			text += " (" + clean(v.Method) + ")"
 		}
 		return text
+	}
+	if a.Samples > 0 {
+		return text + ", from " + plural(a.Samples, "invocation") + ", without an interval"
 	}
 	return text + ", stated, not measured"
 }

@@ -30,12 +30,17 @@ func RunHTML(w io.Writer, r *stats.Run) error {
 	if err != nil {
 		return fmt.Errorf("rendering a report as html: %w", err)
 	}
+	return page.write(w)
+}
+
+// write renders the page and writes it in one piece.
+func (p *htmlPage) write(w io.Writer) error {
 	t, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
 		return fmt.Errorf("rendering a report as html: %w", err)
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, page); err != nil {
+	if err := t.Execute(&b, p); err != nil {
 		return fmt.Errorf("rendering a report as html: %w", err)
 	}
 	if _, err := w.Write(b.Bytes()); err != nil {
@@ -47,8 +52,9 @@ func RunHTML(w io.Writer, r *stats.Run) error {
 // htmlPage is what the template sees.
 type htmlPage struct {
 	Title, Subtitle string
-	Verdict         string
+	Badge           string
 	Valid           bool
+	FactsTitle      string
 	Alerts          []htmlAlert
 	Cards           []htmlCard
 	Facts           []htmlFact
@@ -70,6 +76,8 @@ type htmlSection struct {
 	ID, Title, Plain string
 	Figure           template.HTML
 	FigureNote       string
+	Facts            []htmlFact
+	Items            []string
 	Tables           []htmlTable
 	Notes            []string
 	Details          []htmlTable // long tables, folded
@@ -90,15 +98,12 @@ func newHTMLPage(r *stats.Run) (*htmlPage, error) {
 	p := runPage(r)
 	page := &htmlPage{
 		Title: p.title, Subtitle: targetText(r),
-		Verdict: clean(cmp.Or(r.Client.Verdict, "not judged")), Valid: !invalid(r),
+		Badge: "load generator " + clean(cmp.Or(r.Client.Verdict, "not judged")), Valid: !invalid(r), FactsTitle: "The run",
 		Cards: cards(r), Facts: htmlFacts(p.blocks[0].facts), Words: words(),
-		Tool: strings.TrimSpace("cirrusbench " + clean(r.Tool.Version)),
+		Tool: toolText(r.Tool.Version, r.Tool.Commit),
 	}
 	if !page.Valid {
-		page.Verdict = "INVALID"
-	}
-	if c := short(r.Tool.Commit); c != "" {
-		page.Tool += " (commit " + clean(c) + ")"
+		page.Badge = "load generator INVALID"
 	}
 	for _, a := range p.alerts {
 		page.Alerts = append(page.Alerts, htmlAlert{a.text, a.reasons})
@@ -119,6 +124,15 @@ func newHTMLPage(r *stats.Run) (*htmlPage, error) {
 		page.Sections = append(page.Sections, statusesSection(r.Statuses))
 	}
 	return page, nil
+}
+
+// toolText names the program that made a page.
+func toolText(version, commit string) string {
+	text := strings.TrimSpace("cirrusbench " + clean(version))
+	if c := short(commit); c != "" {
+		text += " (commit " + clean(c) + ")"
+	}
+	return text
 }
 
 // cards are the numbers to see first.
@@ -157,7 +171,9 @@ func htmlFacts(facts []fact) []htmlFact {
 
 // section turns a block into a section without a figure.
 func section(id string, k *block) htmlSection {
-	s := htmlSection{ID: id, Title: k.title, Plain: k.plain, Notes: k.notes}
+	s := htmlSection{
+		ID: id, Title: strings.TrimSpace(k.title + " " + k.subject), Plain: k.plain, Notes: k.notes, Items: k.items, Facts: htmlFacts(k.facts),
+	}
 	for i := range k.tables {
 		s.Tables = append(s.Tables, table(&k.tables[i]))
 	}

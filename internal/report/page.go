@@ -50,6 +50,7 @@ type grid struct {
 	rows    [][]string
 	text    []int // columns besides the first that are left-aligned
 	elastic int   // column that the table format cuts to the width of a line; 0 for none
+	under   int   // column that the table format sets under the first, to save width; 0 for none
 }
 
 func (g *grid) isText(column int) bool {
@@ -136,6 +137,24 @@ func paragraph(b *bytes.Buffer, lead, text string) {
 
 // plainText writes the table without borders.
 func (g *grid) plainText(b *bytes.Buffer) error {
+	out, err := g.lines()
+	if g.under > 0 && slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool { return utf8.RuneCountInString(line) > lineWidth+2 }) {
+		out, err = g.folded().lines()
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(strings.ReplaceAll(out, nbsp, " ")) {
+		// A column has one space on either side; those at the edges are of no use.
+		_, n := utf8.DecodeRuneInString(line)
+		b.WriteString(strings.TrimRight(line[n:], " \n"))
+		b.WriteByte('\n')
+	}
+	return nil
+}
+
+// lines lays the table out, with a space at either edge.
+func (g *grid) lines() (string, error) {
 	rows := g.rows
 	if g.elastic > 0 {
 		rows = g.fitted(lineWidth)
@@ -149,16 +168,45 @@ func (g *grid) plainText(b *bytes.Buffer) error {
 			Separators: tw.Separators{ShowHeader: tw.On, ShowFooter: tw.Off, BetweenRows: tw.Off, BetweenColumns: tw.Off},
 		},
 	}))
-	if err != nil {
-		return err
+	return out.String(), err
+}
+
+// folded moves the column under into the first one: behind its name in the head,
+// below its cell in the rows.
+func (g *grid) folded() *grid {
+	drop := func(row []string) []string { return slices.Delete(slices.Clone(row), g.under, g.under+1) }
+	f := &grid{caption: g.caption, head: drop(g.head), elastic: g.elastic}
+	f.head[0] += ", " + g.head[g.under]
+	for _, column := range g.text {
+		switch {
+		case column < g.under:
+			f.text = append(f.text, column)
+		case column > g.under:
+			f.text = append(f.text, column-1)
+		}
 	}
-	for line := range strings.Lines(out.String()) {
-		// A column has one space on either side; those at the edges are of no use.
-		_, n := utf8.DecodeRuneInString(line)
-		b.WriteString(strings.TrimRight(line[n:], " \n"))
-		b.WriteByte('\n')
+	pending := ""
+	flush := func(row []string) {
+		if pending == "" {
+			return
+		}
+		if row != nil && row[0] == "" {
+			row[0] = pending
+		} else {
+			f.rows = append(f.rows, append([]string{pending}, make([]string, len(f.head)-1)...))
+		}
+		pending = ""
 	}
-	return nil
+	for _, row := range g.rows {
+		short := drop(row)
+		flush(short)
+		f.rows = append(f.rows, short)
+		if below := row[g.under]; below != "" && below != "–" {
+			pending = "  " + below
+		}
+	}
+	flush(nil)
+	return f
 }
 
 // fitted returns the rows with the elastic column cut so that a line is no longer

@@ -60,6 +60,22 @@ func hostileResults(t *testing.T) map[string]func(w io.Writer, f Format) error {
 		}
 	}
 	fc.Comparison.Baseline, fc.Comparison.Candidate = hostile, hostile
+	crossing := readForecast(t, "forecast-crossing.json")
+	for i := range crossing.Architectures {
+		a := &crossing.Architectures[i]
+		a.Name, a.Lever.Service, a.Lever.Dimension = hostile, hostile, hostile
+		for _, m := range a.Months {
+			m.Services[0].Service = hostile
+		}
+		one := &crossing.Analysis.Architectures[i]
+		one.Name = hostile
+		one.Tornado[0].Input, one.Tornado[0].LowInput, one.Tornado[0].HighInput = hostile, hostile, hostile
+	}
+	for i := range crossing.Analysis.BreakEvens {
+		b := &crossing.Analysis.BreakEvens[i]
+		b.Baseline, b.Candidate, b.Cheaper = hostile, hostile, hostile
+	}
+	fits := []cost.BillFit{{Arch: hostile, Tier: hostile}}
 	ratio := readForecast(t, "forecast-ratio.json")
 	ratio.Method.Name, ratio.Method.Formula, ratio.Method.LeavesOut = hostile, hostile, []string{hostile}
 	ratio.Comparison.Baseline, ratio.Comparison.Candidate = hostile, hostile
@@ -72,6 +88,10 @@ func hostileResults(t *testing.T) map[string]func(w io.Writer, f Format) error {
 		"forecast":    func(w io.Writer, f Format) error { return Forecast(w, f, fc) },
 		"ratio":       func(w io.Writer, f Format) error { return Forecast(w, f, ratio) },
 		"html":        func(w io.Writer, _ Format) error { return RunHTML(w, r) },
+		"fc html":     func(w io.Writer, _ Format) error { return ForecastHTML(w, crossing) },
+		"fc html two": func(w io.Writer, _ Format) error { return ForecastHTML(w, fc) },
+		"details":     func(w io.Writer, f Format) error { return Forecast(w, f, crossing) },
+		"explain":     func(w io.Writer, f Format) error { return ExplainBill(w, f, cost.BillQuery{Region: hostile}, fits) },
 		"other html":  func(w io.Writer, _ Format) error { return RunHTML(w, &other) },
 	}
 }
@@ -245,6 +265,9 @@ func TestSameBytesTwice(t *testing.T) {
 		}
 		for name, fc := range allForecasts {
 			all["forecast "+name] = string(rendered(t, func(w io.Writer) error { return Forecast(w, Table, fc) }))
+			if fc.Method == nil {
+				all["forecast html "+name] = string(rendered(t, func(w io.Writer) error { return ForecastHTML(w, fc) }))
+			}
 		}
 		if first == nil {
 			first = all
@@ -286,7 +309,11 @@ func TestFitsAScreen(t *testing.T) {
 		check("invocations "+name, 25, func(w io.Writer) error { return Invocations(w, Table, s) })
 	}
 	for name, fc := range forecasts(t) {
-		check("forecast "+name, 80, func(w io.Writer) error { return Forecast(w, Table, fc) })
+		most := 110
+		if fc.Analysis != nil {
+			most = 170 // asked for by --details
+		}
+		check("forecast "+name, most, func(w io.Writer) error { return Forecast(w, Table, fc) })
 	}
 }
 
@@ -496,6 +523,7 @@ func TestErrors(t *testing.T) {
 		"deltas":      func(w io.Writer, f Format) error { return Deltas(w, f, &stats.Deltas{}) },
 		"invocations": func(w io.Writer, f Format) error { return Invocations(w, f, &lambdalog.Summary{}) },
 		"forecast":    func(w io.Writer, f Format) error { return Forecast(w, f, &cost.Result{}) },
+		"explain":     func(w io.Writer, f Format) error { return ExplainBill(w, f, cost.BillQuery{}, nil) },
 	}
 	for name, f := range all {
 		if err := f(full{}, Table); !errors.Is(err, errFull) {
@@ -509,8 +537,16 @@ func TestErrors(t *testing.T) {
 	if err := RunHTML(full{}, &stats.Run{}); !errors.Is(err, errFull) {
 		t.Errorf("html to a full disk: %v", err)
 	}
+	if err := ForecastHTML(full{}, &cost.Result{}); !errors.Is(err, errFull) {
+		t.Errorf("html of a forecast to a full disk: %v", err)
+	}
+	if err := ForecastCSV(full{}, &cost.Result{}); !errors.Is(err, errFull) {
+		t.Errorf("csv of a forecast to a full disk: %v", err)
+	}
 	for name, err := range map[string]error{
-		"run": Run(io.Discard, Table, nil), "html": RunHTML(io.Discard, nil), "deltas": Deltas(io.Discard, Table, nil),
+		"forecast html": ForecastHTML(io.Discard, nil), "forecast csv": ForecastCSV(io.Discard, nil),
+		"ratio html": ForecastHTML(io.Discard, &cost.Result{Method: &cost.RatioMethod{}}),
+		"run":        Run(io.Discard, Table, nil), "html": RunHTML(io.Discard, nil), "deltas": Deltas(io.Discard, Table, nil),
 		"invocations": Invocations(io.Discard, Table, nil), "forecast": Forecast(io.Discard, Table, nil),
 	} {
 		if err == nil {

@@ -181,6 +181,7 @@ func forecasts(t *testing.T) map[string]*cost.Result {
 	return map[string]*cost.Result{
 		"two": readForecast(t, "forecast-two.json"), "one": readForecast(t, "forecast-one.json"),
 		"ratio": readForecast(t, "forecast-ratio.json"), "tiers": tiers, "empty": {},
+		"demo": readForecast(t, "forecast-demo.json"), "crossing": readForecast(t, "forecast-crossing.json"),
 	}
 }
 
@@ -201,7 +202,12 @@ func TestForecastSays(t *testing.T) {
 			"us-east-1", "5c344e5ab200", "2026-12", "24 months", "Lambda-GB-Second-ARM", "confidence high", "free",
 			"too few samples", "from 60 samples", "S3 PUT", "p99.9", "cold storm", "1,000", "saves", "×",
 		},
-		"ratio": {"$43,596.00", "$87,192.00", "$3,051.00", "$6,102.00", "$3,202.22", "$6,404.45", "93 %", "13.6", "request fee"},
+		"demo": {
+			"THE NEXT LEVER", "s3 put-copy-post-list", "Lambda is 4.9 %", "half as many requests save $3,120.20", "go-batched saves",
+			"WHAT MOVES THE TOTAL", "THROTTLING", "128 MB allocated, at most 38 used", "×3.37", "Requests-Tier1",
+		},
+		"crossing": {"lambda and pods: 133,303", "ops month", "lambda snapstart-cache", "elb alb-lcu-hour", "ops month as", "Neither the number of requests"},
+		"ratio":    {"$43,596.00", "$87,192.00", "$3,051.00", "$6,102.00", "$3,202.22", "$6,404.45", "93 %", "13.6", "request fee"},
 	} {
 		out := string(rendered(t, func(w io.Writer) error { return Forecast(w, Table, forecasts(t)[name]) }))
 		for _, want := range wants {

@@ -17,9 +17,9 @@ type drawing struct {
 
 // newDrawing begins a picture. Its id must be unique on the page; title and desc
 // are what a screen reader says.
-func newDrawing(id string, width, height int, title, desc string) *drawing {
+func newDrawing(id string, height int, title, desc string) *drawing {
 	d := new(drawing)
-	fmt.Fprintf(&d.b, `<svg viewBox="0 0 %d %d" role="img" aria-labelledby="%s-title %s-desc">`, width, height, id, id)
+	fmt.Fprintf(&d.b, `<svg viewBox="0 0 %d %d" role="img" aria-labelledby="%s-title %s-desc">`, figureWidth, height, id, id)
 	fmt.Fprintf(&d.b, `<title id="%s-title">%s</title><desc id="%s-desc">%s</desc>`, id, html.EscapeString(title), id, html.EscapeString(desc))
 	return d
 }
@@ -77,6 +77,18 @@ func (d *drawing) path(class string, points []point) {
 		return
 	}
 	fmt.Fprintf(&d.b, `<polyline class="%s" points="`, class)
+	for i, p := range points {
+		if i > 0 {
+			d.b.WriteByte(' ')
+		}
+		d.b.WriteString(px(p.x) + "," + px(p.y))
+	}
+	d.b.WriteString(`"/>`)
+}
+
+// area fills the polygon of points.
+func (d *drawing) area(class string, points []point) {
+	fmt.Fprintf(&d.b, `<polygon class="%s" points="`, class)
 	for i, p := range points {
 		if i > 0 {
 			d.b.WriteByte(' ')
@@ -198,6 +210,9 @@ func roundDown125(v float64) float64 {
 
 // tick prints the number at a tick.
 func tick(v float64) string {
+	if v >= 1e7 && v < 1e12 {
+		return tick(v/1e6) + nbsp + "M" // a longer number would not fit beside the axis
+	}
 	s := decimal(v, 3)
 	if strings.Contains(s, ".") {
 		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")

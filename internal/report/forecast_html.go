@@ -1,0 +1,443 @@
+package report
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cirrusbench/cirrusbench/internal/cost"
+)
+
+// ForecastHTML renders a forecast as one HTML page that needs nothing else: no
+// network, no script, no font. It has everything that [Forecast] prints, and
+// pictures of the months by service, of the totals with their sampling error, and,
+// when the forecast was analysed, of the cost over the request rate. A forecast by
+// duration ratio has no months to draw and is an error.
+func ForecastHTML(w io.Writer, fc *cost.Result) error {
+	if fc == nil {
+		return errNothing
+	}
+	if fc.Method != nil {
+		return errRatioPage
+	}
+	page := &htmlPage{
+		Title: "Cost and concurrency forecast", Valid: true, FactsTitle: "Assumptions",
+		Facts: htmlFacts(assumptionFacts(&fc.Assumptions)), Words: forecastWords(), Tool: toolText(fc.Tool.Version, fc.Tool.Commit),
+	}
+	var names []string
+	for i := range fc.Architectures {
+		a := &fc.Architectures[i]
+		names = append(names, clean(a.Name))
+		page.Cards = append(page.Cards, htmlCard{clean(a.Name), a.Month1.Format(), "", "month 1; " + a.Total.Format() + " in all"})
+	}
+	page.Subtitle = strings.Join(names, " · ")
+	for _, a := range forecastAlerts(fc) {
+		page.Alerts = append(page.Alerts, htmlAlert{a.text, a.reasons})
+	}
+	totals := costBlock(fc)
+	s := section("cost", &totals)
+	if drawn := drawable(fc.Architectures); len(drawn) > 0 {
+		s.Figure = totalsFigure(drawn)
+		s.FigureNote = "Bands are the 95 % sampling interval of the billed time, where it was measured."
+		s.Details = []htmlTable{monthsTable(drawn)}
+		page.Sections = append(page.Sections, s, htmlSection{
+			ID: "services", Title: "Months by service", Plain: "What each month is made up of. All architectures share one scale.",
+			Figure: stackFigure(drawn), Details: []htmlTable{servicesTable(drawn)},
+		})
+	} else {
+		page.Sections = append(page.Sections, s)
+	}
+	if k, some := leverBlock(fc.Architectures); some {
+		page.Sections = append(page.Sections, section("lever", &k))
+	}
+	if k, some := concurrencyBlock(fc.Architectures); some {
+		page.Sections = append(page.Sections, section("concurrency", &k))
+	}
+	for i, k := range detailBlocks(fc) {
+		s := section("detail-"+strconv.Itoa(i), &k)
+		if i == 0 && len(fc.Analysis.Curve) > 1 && len(fc.Analysis.BreakEvens) > 0 {
+			s.Figure = curveFigure(fc)
+			s.Details = []htmlTable{curveTable(fc)}
+		}
+		page.Sections = append(page.Sections, s)
+	}
+	for i := range fc.Architectures {
+		k := linesBlock(&fc.Architectures[i])
+		page.Sections = append(page.Sections, section("lines-"+strconv.Itoa(i), &k))
+	}
+	if k, some := leftOutBlock(fc.Architectures); some {
+		page.Sections = append(page.Sections, section("left-out", &k))
+	}
+	return page.write(w)
+}
+
+var errRatioPage = errors.New("a forecast by duration ratio has no page: use a table, Markdown or JSON")
+
+// forecastWords explains the terms of the page.
+func forecastWords() []htmlFact {
+	return []htmlFact{
+		{"Billed time", "What Lambda charges for: the duration of an invocation up to the next millisecond, with the initialisation of a cold start."},
+		{"GB-second", "A second of billed time with 1,024 MB of memory. 128 MB for a second are an eighth of it."},
+		{"Tier", "A range of the month's quantity with a price of its own. Only what lies in it has that price."},
+		{"Concurrency", "How many environments, each of which serves one request at a time, are busy at once."},
+		{"95 % interval", "Where the mean would lie in 95 of 100 repetitions of the measurement. It covers the sampling of the records, not prices or traffic."},
+	}
+}
+
+// maxDrawn is how many architectures a figure has room for.
+const maxDrawn = 8
+
+// drawable returns the architectures that have months, as many as a figure takes.
+func drawable(all []cost.ArchitectureResult) []cost.ArchitectureResult {
+	var drawn []cost.ArchitectureResult
+	for i := range all {
+		if len(all[i].Months) > 0 && len(drawn) < maxDrawn {
+			drawn = append(drawn, all[i])
+		}
+	}
+	return drawn
+}
+
+// dollars is an amount as a coordinate; it is never printed.
+func dollars(u cost.USD) float64 { return u.Decimal().Float64() }
+
+func seriesClass(i int) string { return fmt.Sprintf("series k%d dash%d", i%8, i%4) }
+
+// totalsFigure draws the total of each month as a line, with its interval as a band.
+func totalsFigure(all []cost.ArchitectureResult) template.HTML {
+	const top, bottom, height = legendHeight + 26, 330, 376
+	low, high, months := math.Inf(1), 0.0, 0
+	desc := []string{"Total of each month in US dollars."}
+	var names []string
+	for i := range all {
+		a := &all[i]
+		names = append(names, cut(clean(a.Name), 24))
+		months = max(months, len(a.Months))
+		for _, m := range a.Months {
+			low, high = min(low, dollars(m.Total)), max(high, dollars(m.Total))
+			if m.Interval != nil {
+				low, high = min(low, dollars(m.Interval.Low)), max(high, dollars(m.Interval.High))
+			}
+		}
+		last := a.Months[len(a.Months)-1]
+		desc = append(desc, fmt.Sprintf("%s: %s in %s, %s in %s.", clean(a.Name), a.Month1.Format(), a.Months[0].Month, last.Total.Format(), last.Month))
+	}
+	d := newDrawing("totals", height, "Cost of each month", strings.Join(desc, " "))
+	y := newScale(low, high, bottom, top)
+	title := "US dollars a month"
+	if y.log {
+		title += ", log scale"
+	}
+	yAxis(d, &y, title)
+	x := scale{min: 0, max: float64(max(months-1, 1)), from: marginLeft + 10, to: plotRight - 10}
+	d.line("frame", marginLeft, bottom, plotRight, bottom)
+	longest := all[0].Months
+	for i := range all {
+		if len(all[i].Months) > len(longest) {
+			longest = all[i].Months
+		}
+	}
+	step := max(1, (months+11)/12)
+	for i := 0; i < months; i += step {
+		d.text("tick", "middle", x.at(float64(i)), bottom+20, longest[i].Month.String())
+	}
+	for i := range all {
+		var line, lower, upper []point
+		for j, m := range all[i].Months {
+			line = append(line, point{x.at(float64(j)), y.at(dollars(m.Total))})
+			if m.Interval != nil {
+				upper = append(upper, point{x.at(float64(j)), y.at(dollars(m.Interval.High))})
+				lower = append(lower, point{x.at(float64(j)), y.at(dollars(m.Interval.Low))})
+			}
+		}
+		if len(upper) > 1 {
+			slices.Reverse(lower)
+			d.area(fmt.Sprintf("band k%d", i%8), append(upper, lower...))
+		}
+		d.path(seriesClass(i), line)
+	}
+	legend(d, 16, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
+	return d.html()
+}
+
+// serviceNames lists the services of all architectures, the dearest first. All
+// but the first seven are one.
+func serviceNames(all []cost.ArchitectureResult) (names []string, index map[string]int) {
+	sums := make(map[string]cost.USD)
+	for i := range all {
+		for _, m := range all[i].Months {
+			for _, s := range m.Services {
+				if _, seen := sums[s.Service]; !seen {
+					names = append(names, s.Service)
+				}
+				sums[s.Service] = sums[s.Service].Add(s.Amount)
+			}
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return sums[b].Cmp(sums[a]) })
+	index = make(map[string]int)
+	for i, name := range names {
+		index[name] = min(i, 7)
+	}
+	if len(names) > 8 {
+		names = append(names[:7:7], "others")
+	}
+	return names, index
+}
+
+// stackFigure draws each month as a bar of its services, a panel for each architecture.
+func stackFigure(all []cost.ArchitectureResult) template.HTML {
+	const perRow, panelHeight, top = 4, 190, legendHeight + 24
+	names, index := serviceNames(all)
+	columns := min(perRow, len(all))
+	rows := (len(all) + columns - 1) / columns
+	high := 0.0
+	desc := []string{"Each month by service, in US dollars."}
+	for i := range all {
+		for _, m := range all[i].Months {
+			high = max(high, dollars(m.Total))
+		}
+		var parts []string
+		for _, s := range all[i].Months[0].Services {
+			parts = append(parts, clean(s.Service)+" "+s.Amount.Format())
+		}
+		desc = append(desc, fmt.Sprintf("%s, first month: %s.", clean(all[i].Name), joinAnd(parts)))
+	}
+	d := newDrawing("stack", top+rows*(panelHeight+56), "Months by service", strings.Join(desc, " "))
+	width := (float64(plotRight-marginLeft) - 18*float64(columns-1)) / float64(columns)
+	for i := range all {
+		a := &all[i]
+		left := marginLeft + float64(i%columns)*(width+18)
+		above := float64(top + (i/columns)*(panelHeight+56))
+		below := above + panelHeight
+		y := newScale(0, high, below, above)
+		for _, v := range y.ticks() {
+			d.line("grid", left, y.at(v), left+width, y.at(v))
+			if i%columns == 0 {
+				d.text("tick", "end", left-8, y.at(v)+4, tick(v))
+			}
+		}
+		each := width / float64(len(a.Months))
+		gap := 0.0
+		if each > 4 {
+			gap = 1
+		}
+		for j, m := range a.Months {
+			layers := make([]float64, 8)
+			tips := make([]string, 8)
+			for _, s := range m.Services {
+				k := index[s.Service]
+				layers[k] += dollars(s.Amount)
+				tips[k] = strings.TrimPrefix(tips[k]+fmt.Sprintf(", %s %s", clean(s.Service), s.Amount.Format()), ", ")
+			}
+			sum := 0.0
+			for k, v := range layers {
+				if v <= 0 {
+					continue
+				}
+				d.rect(fmt.Sprintf("layer k%d", k), left+float64(j)*each, y.at(sum+v), each-gap, y.at(sum)-y.at(sum+v),
+					fmt.Sprintf("%s, %s: %s", clean(a.Name), m.Month, tips[k]))
+				sum += v
+			}
+		}
+		d.line("frame", left, below, left+width, below)
+		d.text("tick", "start", left, below+18, a.Months[0].Month.String())
+		if len(a.Months) > 1 {
+			d.text("tick", "end", left+width, below+18, a.Months[len(a.Months)-1].Month.String())
+		}
+		d.text("label", "middle", left+width/2, below+36, cut(clean(a.Name), int(width/8)))
+	}
+	d.text("axis", "start", 4, top-12, "US dollars a month")
+	labels := make([]string, len(names))
+	for i, name := range names {
+		labels[i] = clean(name)
+	}
+	legend(d, 16, labels, func(i int, lx, ly float64) { d.rect(fmt.Sprintf("layer k%d", min(i, 7)), lx+6, ly-6, 12, 12, "") })
+	return d.html()
+}
+
+// curveFigure draws the total of each architecture over the request rate.
+func curveFigure(fc *cost.Result) template.HTML {
+	const top, bottom, height = legendHeight + 26, 330, 386
+	curve := fc.Analysis.Curve
+	low, high := math.Inf(1), 0.0
+	for _, p := range curve {
+		for _, t := range p.Totals {
+			if v := dollars(t); v > 0 {
+				low, high = min(low, v), max(high, v)
+			}
+		}
+	}
+	d := newDrawing("curve", height, "Cost over the request rate",
+		fmt.Sprintf("Total of the forecast for each architecture, from %s to %s requests an hour. The numbers are in the table below.",
+			quantity(curve[0].RequestsPerHour), quantity(curve[len(curve)-1].RequestsPerHour)))
+	y := newScale(low, high, bottom, top)
+	title := "US dollars in all"
+	if y.log {
+		title += ", log scale"
+	}
+	yAxis(d, &y, title)
+	x := newScale(curve[0].RequestsPerHour.Float64(), curve[len(curve)-1].RequestsPerHour.Float64(), marginLeft, plotRight)
+	for _, v := range x.ticks() {
+		d.line("grid", x.at(v), top, x.at(v), bottom)
+		d.text("tick", "middle", x.at(v), bottom+20, tick(v))
+	}
+	d.line("frame", marginLeft, bottom, plotRight, bottom)
+	d.text("axis", "middle", (marginLeft+plotRight)/2, bottom+42, "requests an hour in month 1, log scale")
+	n := min(len(fc.Architectures), maxDrawn)
+	var names []string
+	for i := range n {
+		names = append(names, cut(clean(fc.Architectures[i].Name), 24))
+		var line []point
+		for _, p := range curve {
+			if i < len(p.Totals) && dollars(p.Totals[i]) > 0 {
+				line = append(line, point{x.at(p.RequestsPerHour.Float64()), y.at(dollars(p.Totals[i]))})
+			}
+		}
+		d.path(seriesClass(i), line)
+	}
+	middle := curve[len(curve)/2].RequestsPerHour
+	d.line("planned", x.at(middle.Float64()), top, x.at(middle.Float64()), bottom)
+	for _, b := range fc.Analysis.BreakEvens {
+		if b.RequestsPerHour == nil {
+			continue
+		}
+		at := b.RequestsPerHour.Float64()
+		if at < x.min || at > x.max {
+			continue
+		}
+		d.line("frame", x.at(at), bottom-8, x.at(at), bottom+8)
+		d.mark(2, "point k7", x.at(at), bottom, fmt.Sprintf("%s and %s cost the same at %s requests an hour", clean(b.Baseline), clean(b.Candidate), quantity(*b.RequestsPerHour)))
+	}
+	legend(d, 16, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
+	d.text("note", "end", plotRight, 20, "dashed upright line: this forecast; diamonds: break-even")
+	return d.html()
+}
+
+func monthsTable(all []cost.ArchitectureResult) htmlTable {
+	g := grid{caption: "Totals by month", head: []string{"month"}}
+	for i := range all {
+		g.head = append(g.head, clean(all[i].Name), "low", "high")
+	}
+	for j := range all[0].Months {
+		row := []string{all[0].Months[j].Month.String()}
+		for i := range all {
+			if j >= len(all[i].Months) {
+				row = append(row, "–", "–", "–")
+				continue
+			}
+			m := &all[i].Months[j]
+			row = append(row, m.Total.Format())
+			if m.Interval == nil {
+				row = append(row, "–", "–")
+			} else {
+				row = append(row, m.Interval.Low.Format(), m.Interval.High.Format())
+			}
+		}
+		g.rows = append(g.rows, row)
+	}
+	return table(&g)
+}
+
+func servicesTable(all []cost.ArchitectureResult) htmlTable {
+	g := grid{caption: "Months by service", head: []string{"architecture", "month", "service", "amount"}, text: []int{1, 2}}
+	for i := range all {
+		for _, m := range all[i].Months {
+			for _, s := range m.Services {
+				g.rows = append(g.rows, []string{clean(all[i].Name), m.Month.String(), clean(s.Service), s.Amount.Format()})
+			}
+		}
+	}
+	return table(&g)
+}
+
+func curveTable(fc *cost.Result) htmlTable {
+	g := grid{caption: "Cost over the request rate", head: []string{"requests an hour"}}
+	for i := range fc.Architectures {
+		g.head = append(g.head, clean(fc.Architectures[i].Name))
+	}
+	for _, p := range fc.Analysis.Curve {
+		row := []string{quantity(p.RequestsPerHour)}
+		for i := range fc.Architectures {
+			if i < len(p.Totals) {
+				row = append(row, p.Totals[i].Format())
+			} else {
+				row = append(row, "–")
+			}
+		}
+		g.rows = append(g.rows, row)
+	}
+	return table(&g)
+}
+
+// ForecastCSV writes a line for every architecture and month: requests, total,
+// bounds of the sampling interval, and a column for each service. Amounts are in
+// US dollars with up to twelve decimals, as in JSON.
+func ForecastCSV(w io.Writer, fc *cost.Result) error {
+	if fc == nil {
+		return errNothing
+	}
+	var services []string
+	for i := range fc.Architectures {
+		for _, m := range fc.Architectures[i].Months {
+			for _, s := range m.Services {
+				if !slices.Contains(services, s.Service) {
+					services = append(services, s.Service)
+				}
+			}
+		}
+	}
+	cw := csv.NewWriter(w)
+	head := []string{"architecture", "month", "requests", "total_usd", "low_usd", "high_usd"}
+	for _, s := range services {
+		head = append(head, csvText(strings.ReplaceAll(s, "-", "_")+"_usd"))
+	}
+	rows := [][]string{head}
+	for i := range fc.Architectures {
+		a := &fc.Architectures[i]
+		for _, m := range a.Months {
+			row := []string{csvText(a.Name), m.Month.String(), m.Requests.String(), csvAmount(m.Total), "", ""}
+			if m.Interval != nil {
+				row[4], row[5] = csvAmount(m.Interval.Low), csvAmount(m.Interval.High)
+			}
+			for _, s := range services {
+				cell := ""
+				for _, x := range m.Services {
+					if x.Service == s {
+						cell = csvAmount(x.Amount)
+					}
+				}
+				row = append(row, cell)
+			}
+			rows = append(rows, row)
+		}
+	}
+	if err := cw.WriteAll(rows); err != nil {
+		return fmt.Errorf("writing a report: %w", err)
+	}
+	return nil
+}
+
+// csvAmount prints money as JSON has it.
+func csvAmount(u cost.USD) string {
+	s := u.Fixed(12)
+	if strings.Contains(s, ".") {
+		s = strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+	}
+	return s
+}
+
+// csvText makes a name harmless: spreadsheets take text that begins like a formula for one.
+func csvText(s string) string {
+	s = clean(s)
+	if s != "" && strings.ContainsRune("=+-@", rune(s[0])) {
+		return "'" + s
+	}
+	return s
+}

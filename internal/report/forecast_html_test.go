@@ -1,0 +1,127 @@
+package report
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cirrusbench/cirrusbench/internal/cost"
+)
+
+func TestForecastHTMLGolden(t *testing.T) {
+	for name, fc := range forecasts(t) {
+		if fc.Method != nil {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			got := rendered(t, func(w io.Writer) error { return ForecastHTML(w, fc) })
+			checkHTML(t, got)
+			figures := map[string]int{"empty": 0, "demo": 3, "crossing": 3}
+			want, special := figures[name]
+			if !special {
+				want = 2
+			}
+			if n := bytes.Count(got, []byte("<svg")); n != want {
+				t.Errorf("%d figures, want %d", n, want)
+			}
+			begin, end := bytes.Index(got, []byte("<style>")), bytes.Index(got, []byte("</style>"))
+			checkGolden(t, "forecast-"+name+".html", slices.Concat(got[:begin+len("<style>")], got[end:]))
+		})
+	}
+}
+
+// TestForecastTotalsAgree looks for the same totals in every form.
+func TestForecastTotalsAgree(t *testing.T) {
+	for name, fc := range forecasts(t) {
+		if fc.Method != nil || name == "empty" || name == "tiers" { // in tiers the first month is made up
+			continue
+		}
+		table := string(rendered(t, func(w io.Writer) error { return Forecast(w, Table, fc) }))
+		markdown := strings.ReplaceAll(string(rendered(t, func(w io.Writer) error { return Forecast(w, Markdown, fc) })), `\$`, "$")
+		page := string(rendered(t, func(w io.Writer) error { return ForecastHTML(w, fc) }))
+		rows, err := csv.NewReader(bytes.NewReader(rendered(t, func(w io.Writer) error { return ForecastCSV(w, fc) }))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range fc.Architectures {
+			a := &fc.Architectures[i]
+			for form, text := range map[string]string{"table": table, "markdown": markdown, "html": page} {
+				for _, amount := range []cost.USD{a.Month1, a.Total} {
+					if !strings.Contains(text, amount.Format()) {
+						t.Errorf("%s: %s does not say %s", name, form, amount.Format())
+					}
+				}
+			}
+			var sum cost.USD
+			for _, row := range rows {
+				if row[0] == a.Name {
+					u, err := cost.ParseUSD(row[3])
+					if err != nil {
+						t.Fatal(err)
+					}
+					sum = sum.Add(u)
+				}
+			}
+			if sum.Format() != a.Total.Format() {
+				t.Errorf("%s: the months of %s in CSV are %s, the total is %s", name, a.Name, sum.Format(), a.Total.Format())
+			}
+		}
+	}
+}
+
+func TestForecastCSV(t *testing.T) {
+	fc := readForecast(t, "forecast-demo.json")
+	fc.Architectures[0].Name = "=HYPERLINK(\"x\")"
+	got := string(rendered(t, func(w io.Writer) error { return ForecastCSV(w, fc) }))
+	head, rest, _ := strings.Cut(got, "\n")
+	if head != "architecture,month,requests,total_usd,low_usd,high_usd,lambda_usd,apigateway_usd,s3_usd,cloudwatch_logs_usd" {
+		t.Errorf("head is %s", head)
+	}
+	if !strings.HasPrefix(rest, `"'=HYPERLINK(""x"")",2026-12,`) {
+		t.Errorf("a name that is a formula: %.60s", rest)
+	}
+	if n := strings.Count(rest, "\n"); n != 3*6 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestExplainBillGolden(t *testing.T) {
+	in := cost.BillQuery{Monthly: usd(t, "3633"), RequestsPerHour: cost.Int(1_337_250), MeanMS: cost.Int(953), Region: "us-east-1"}
+	many := make([]cost.BillFit, maxFits+3)
+	for i := range many {
+		many[i] = cost.BillFit{Arch: cost.ArchARM, Memory: 128, Tier: "tier 1", Price: usd(t, "0.0000133334"), Monthly: usd(t, "3633.1"), Difference: usd(t, "0.1")}
+	}
+	for name, fits := range map[string][]cost.BillFit{"none": nil, "many": many} {
+		for f, ext := range formats() {
+			checkGolden(t, fmt.Sprintf("explain-%s.%s", name, ext), rendered(t, func(w io.Writer) error { return ExplainBill(w, f, in, fits) }))
+		}
+	}
+}
+
+// TestManyServices draws more services than there are colours, and more
+// architectures than there is room for.
+func TestManyServices(t *testing.T) {
+	fc := readForecast(t, "forecast-demo.json")
+	fc.Analysis = nil
+	for i := range 12 {
+		for _, m := range fc.Architectures[0].Months {
+			m.Services[0].Service = "lambda"
+		}
+		a := fc.Architectures[0]
+		a.Name = fmt.Sprintf("a%d", i)
+		a.Months = slices.Clone(a.Months)
+		for j := range a.Months {
+			a.Months[j].Services = []cost.ServiceAmount{{Service: fmt.Sprintf("service-%d", i), Amount: usd(t, "10")}}
+		}
+		fc.Architectures = append(fc.Architectures, a)
+	}
+	page := rendered(t, func(w io.Writer) error { return ForecastHTML(w, fc) })
+	checkHTML(t, page)
+	if !bytes.Contains(page, []byte(">others<")) {
+		t.Error("the legend does not name the others")
+	}
+}
