@@ -271,8 +271,8 @@ func exitCodeOf(err error) int {
 }
 
 // TestIntegrationFrozenServer is the check for coordinated omission with the real clock and the real binary: 100/s for
-// 10 s against a server of 1 ms that freezes from second 5 to 6. The bounds are wide enough for a busy machine and far
-// from what a generator with its clock at the actual send reports (p99 about 1 ms).
+// 10 s against a server of 1 ms that freezes from second 5 to 6. The lower bounds are what the test is for: far
+// above what a generator with its clock at the actual send reports (p99 about 1 ms).
 func TestIntegrationFrozenServer(t *testing.T) {
 	var begin time.Time
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -304,9 +304,9 @@ func TestIntegrationFrozenServer(t *testing.T) {
 		got, low, high float64
 	}{
 		{"n", float64(l.Count), 1000, 1000},
-		{"p95", l.P95MS, 350, 650},
-		{"p99", l.P99MS, 750, 1050},
-		{"max", l.MaxMS, 900, 1300},
+		{"p95", l.P95MS, 350, 3000},
+		{"p99", l.P99MS, 750, 3000},
+		{"max", l.MaxMS, 900, 3000},
 	} {
 		if c.got < c.low || c.got > c.high {
 			t.Errorf("%s = %v, want %v to %v", c.name, c.got, c.low, c.high)
