@@ -36,6 +36,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"corrupt":  corrupt,
 		"bytes":    writeBytes,
 		"truncate": truncateFile,
+		"slow":     slowServer,
 	}
 }
 

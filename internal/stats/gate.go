@@ -33,6 +33,9 @@ type GateRule struct {
 	Tolerance float64 // change that is accepted: 0.05 is 5 %
 	Alpha     float64 // error probability of either wrong verdict
 	Looks     []int   // numbers of blocks, ascending
+	// Dilution is the share of the measured number that the load generator may have added to both arms, 0 to 1. It
+	// makes a change look smaller, so [Pass] asks for an upper limit below Tolerance·(1-Dilution).
+	Dilution float64
 }
 
 // DefaultGateRule returns the rule with a tolerance of 5 %, an error probability of 5 % and looks after
@@ -120,7 +123,7 @@ func (r GateRule) Decide(differences []float64) GateDecision {
 		d.Verdict = Invalid
 	case s.Lower > limit:
 		d.Verdict = Fail
-	case s.Upper < limit:
+	case s.Upper < math.Log1p(r.Tolerance*(1-r.Dilution)):
 		d.Verdict = Pass
 	}
 	return d

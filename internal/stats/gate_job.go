@@ -35,7 +35,7 @@ type GateConfig struct {
 // The limits beyond which a block, or a whole gate, is not judged.
 const (
 	maxGateCPURatio      = 0.85
-	maxScheduleShare     = 0.10 // of the metric: what the load generator itself may have added
+	maxScheduleShare     = 0.50 // of the metric: what the load generator itself may have added
 	maxNotReadyShare     = 0.01
 	minSentShare         = 0.99
 	maxResolutionShare   = 0.02
@@ -58,6 +58,7 @@ type Gate struct {
 	decided  []GateDecision
 	slo      []ObjectiveResult
 	kept     int
+	dilution []float64 // of each kept block
 }
 
 // armTotal is what all kept blocks of an arm add up to.
@@ -66,6 +67,7 @@ type armTotal struct {
 	latency, service *Histogram
 	p99              []float64
 	saturated, runs  int64
+	late             int64
 }
 
 // NewGate returns a gate without blocks. The error says what is wrong with the configuration.
@@ -141,6 +143,7 @@ func (g *Gate) Add(first GateArm, baseline, candidate *GateSample) {
 		g.diffs[f] = append(g.diffs[f], math.Log(candidate.value(g.config.Metric, f.org)/baseline.value(g.config.Metric, f.org)))
 	}
 	g.kept++
+	g.dilution = append(g.dilution, g.diluted(baseline, candidate))
 	g.pool(Baseline, baseline)
 	g.pool(Candidate, candidate)
 	if g.config.Rule.IsLook(g.kept) {
@@ -175,6 +178,7 @@ func (g *Gate) side(s *GateSample) GateBlockSide {
 func (g *Gate) pool(arm GateArm, s *GateSample) {
 	t := g.pooled[arm]
 	t.counts.add(&s.Counts)
+	t.late += s.LateSends
 	t.latency.Merge(s.Latency)
 	t.service.Merge(s.Service)
 	if s.Latency.Count() > 0 {
@@ -200,7 +204,8 @@ func (g *Gate) saturated(a, b *GateSample) string {
 }
 
 // saturated says why the load generator may have made this sample. Lateness of the generator is the same for
-// both arms, so it makes no difference between them; but it hides one, and so must be small against the metric.
+// both arms, so it makes no difference between them. But it hides one: to a degree the rule makes up for that
+// ([GateRule.Dilution]), beyond it the block is of no use.
 func (s *GateSample) saturated(m GateMetric) string {
 	if s.Client.CPURatio > maxGateCPURatio {
 		return fmt.Sprintf("it used %.0f %% of its CPU (limit %.0f %%)", s.Client.CPURatio*100, maxGateCPURatio*100)
@@ -208,15 +213,40 @@ func (s *GateSample) saturated(m GateMetric) string {
 	if float64(s.NotReady) > maxNotReadyShare*float64(s.Counts.Planned) {
 		return fmt.Sprintf("%d of %d bodies were not ready when they were due", s.NotReady, s.Counts.Planned)
 	}
-	if m.FromDue() && s.Latency.Count() > 0 {
-		// Of a percentile, whatever lies in the delta: the generator's lateness adds to the percentile.
-		value := s.Latency.Quantiles(m.quantile)[0]
-		if late := s.Client.ScheduleErrorP99MS; late > maxScheduleShare*value {
-			return fmt.Sprintf("requests left %.3f ms late at p99, which is %.0f %% of the %.3f ms measured (limit %.0f %%)",
-				late, 100*late/value, value, 100*maxScheduleShare)
-		}
+	if late, value := s.lateness(m); late > maxScheduleShare*value {
+		return fmt.Sprintf("requests left %.3f ms late at p%g, which is %.0f %% of the %.3f ms measured (limit %.0f %%)",
+			late, 100*m.quantile, 100*late/value, value, 100*maxScheduleShare)
 	}
 	return ""
+}
+
+// lateness returns what the load generator may have added to the metric, and what was measured. It is the same
+// percentile of both; in a delta, too, lateness adds to the percentile.
+func (s *GateSample) lateness(m GateMetric) (lateMS, valueMS float64) {
+	if !m.FromDue() || s.Latency.Count() == 0 || s.ScheduleError == nil || s.ScheduleError.Count() == 0 {
+		return 0, 1
+	}
+	return s.ScheduleError.Quantiles(m.quantile)[0], s.Latency.Quantiles(m.quantile)[0]
+}
+
+// diluted is the larger share of lateness in either arm.
+func (g *Gate) diluted(a, b *GateSample) float64 {
+	share := 0.0
+	for _, s := range []*GateSample{a, b} {
+		if late, value := s.lateness(g.config.Metric); value > 0 {
+			share = max(share, late/value)
+		}
+	}
+	return share
+}
+
+// rule is the configured one, with the dilution of the blocks so far.
+func (g *Gate) rule() GateRule {
+	r := g.config.Rule
+	if len(g.dilution) > 0 {
+		r.Dilution = quantileSorted(slices.Sorted(slices.Values(g.dilution)), 0.5)
+	}
+	return r
 }
 
 // unusable lists what makes the samples no basis for any verdict.
@@ -260,11 +290,6 @@ func (g *Gate) unusable(a, b *GateSample) []string {
 			}
 		}
 	}
-	// A candidate that cannot keep up has long latencies, which say so. A baseline that cannot makes any
-	// candidate look good.
-	if late := a.LateSends; float64(late) > (1-minSentShare)*float64(a.Counts.Planned) {
-		reasons = append(reasons, fmt.Sprintf("the baseline does not keep up with the rate: %d of %d requests left after the last one was due", late, a.Counts.Planned))
-	}
 	return reasons
 }
 
@@ -297,7 +322,8 @@ func (g *Gate) judgeSaturation() {
 	}
 }
 
-// errorReasons compares the error ratios of all blocks so far with the limit and with each other.
+// errorReasons compares the error ratios of all blocks so far with the limit and with each other, and asks whether
+// the baseline could take the load.
 func (g *Gate) errorReasons() []string {
 	var reasons []string
 	bad := map[GateArm]int64{}
@@ -309,6 +335,11 @@ func (g *Gate) errorReasons() []string {
 		}
 	}
 	a, b := g.pooled[Baseline], g.pooled[Candidate]
+	// A candidate that cannot keep up has long latencies, which say so. A baseline that cannot makes any candidate
+	// look good. Single blocks in which it could not still count: to leave them out would choose by the outcome.
+	if float64(a.late) > (1-minSentShare)*float64(a.counts.Planned) {
+		reasons = append(reasons, fmt.Sprintf("the baseline does not keep up with the rate: %d of %d requests left after the last one was due", a.late, a.counts.Planned))
+	}
 	if p := FisherExact(bad[Baseline], a.counts.Sent, bad[Candidate], b.counts.Sent); p < maxFisherP {
 		reasons = append(reasons, fmt.Sprintf("the arms fail differently: %d of %d requests to the baseline, %d of %d to the candidate (Fisher's exact test, p = %.2g); latencies of successes cannot be compared",
 			bad[Baseline], a.counts.Sent, bad[Candidate], b.counts.Sent, p))
@@ -329,7 +360,7 @@ func (g *Gate) look() {
 	for i, f := range g.families {
 		data[i] = g.diffs[f]
 	}
-	rule := g.config.Rule
+	rule := g.rule()
 	verdict, decisions := rule.DecideAll(data)
 	g.decided = decisions
 	total := g.pooled[Candidate]
@@ -391,7 +422,7 @@ func (g *Gate) Result() *GateResult {
 		Schema: GateSchema, Verdict: g.verdict, Reasons: slices.Clone(g.reasons), Self: c.Self,
 		Metric: c.Metric.Name, ToleranceRatio: c.Rule.Tolerance, AlphaRatio: c.Rule.Alpha, Looks: slices.Clone(c.Rule.Looks),
 		Blocks: g.kept, Discarded: len(g.blocks) - g.kept, Objectives: g.slo, Measurements: g.blocks,
-		EstimateRatio: nan(), LowerRatio: nan(), UpperRatio: nan(), MinimumDetectableRatio: nan(), Noise: nan(),
+		DilutionRatio: math.Round(g.rule().Dilution*1e6) / 1e6, Comparisons: []GateComparison{}, EstimateRatio: nan(), LowerRatio: nan(), UpperRatio: nan(), MinimumDetectableRatio: nan(), Noise: nan(),
 	}
 	if r.Reasons == nil {
 		r.Reasons = []string{}
@@ -400,7 +431,7 @@ func (g *Gate) Result() *GateResult {
 		r.Objectives = []ObjectiveResult{}
 	}
 	for i, f := range g.families {
-		d := c.Rule.Decide(g.diffs[f])
+		d := g.rule().Decide(g.diffs[f])
 		if i < len(g.decided) {
 			d.Verdict = g.decided[i].Verdict // Holm may have taken it back
 		}

@@ -56,6 +56,19 @@ func playGate(t *testing.T, c GateConfig, factor float64, change func(block int,
 	return g.Result()
 }
 
+// late is a load generator that is late by so many milliseconds at p99.
+func late(p99MS float64) *Histogram {
+	h := NewPackedHistogram()
+	for i := range 100 {
+		d := time.Duration(0)
+		if i >= 98 {
+			d = time.Duration(p99MS * 1e6)
+		}
+		_ = h.Record(d)
+	}
+	return h
+}
+
 func TestGateDecides(t *testing.T) {
 	for _, c := range []struct {
 		factor float64
@@ -132,7 +145,7 @@ func TestGateIsInvalid(t *testing.T) {
 			b.Counts.TimedOut, b.Counts.Sent = 1, 1001
 		}, "the arms fail differently"},
 		{"CPU", "p99_ms", func(_ int, a, _ *GateSample) { a.Client.CPURatio = 0.9 }, "had to be set aside: the load generator was the limit while it measured the baseline: it used 90 %"},
-		{"late", "p99_ms", func(_ int, _, b *GateSample) { b.Client.ScheduleErrorP99MS = 2 }, "requests left 2.000 ms late"},
+		{"late", "p99_ms", func(_ int, _, b *GateSample) { b.ScheduleError = late(6) }, "requests left 5.999 ms late"},
 		{"not ready", "p99_ms", func(_ int, _, b *GateSample) { b.NotReady = 11 }, "11 of 1000 bodies"},
 		{"one arm saturates", "p99_ms", func(i int, _, b *GateSample) {
 			if i%5 < 2 {
@@ -165,7 +178,12 @@ func TestGateGoesOn(t *testing.T) {
 		"few errors": func(_ int, a, b *GateSample) {
 			a.Counts.Failed, b.Counts.Failed, a.Counts.Sent, b.Counts.Sent = 5, 5, 1005, 1005
 		},
-		"nearly late": func(_ int, _, b *GateSample) { b.Client.ScheduleErrorP99MS = 0.5 },
+		"the baseline stalls in a block": func(i int, a, _ *GateSample) {
+			if i == 3 {
+				a.LateSends = 90
+			}
+		},
+		"nearly late": func(_ int, _, b *GateSample) { b.ScheduleError = late(2) },
 		"999 ready":   func(_ int, _, b *GateSample) { b.NotReady = 10 },
 	} {
 		if r := playGate(t, gateConfig(t, "p99_ms"), 2, change); r.Verdict != Fail || r.Blocks != 10 {
@@ -173,7 +191,7 @@ func TestGateGoesOn(t *testing.T) {
 		}
 	}
 	// Lateness of the generator is no part of the service time.
-	if r := playGate(t, gateConfig(t, "service_p99_ms"), 2, func(_ int, _, b *GateSample) { b.Client.ScheduleErrorP99MS = 2 }); r.Verdict != Fail {
+	if r := playGate(t, gateConfig(t, "service_p99_ms"), 2, func(_ int, _, b *GateSample) { b.ScheduleError = late(20) }); r.Verdict != Fail {
 		t.Errorf("service time: %s %v", r.Verdict, r.Reasons)
 	}
 	r := playGate(t, gateConfig(t, "p99_ms"), 2, func(i int, _, b *GateSample) {
@@ -183,6 +201,27 @@ func TestGateGoesOn(t *testing.T) {
 	})
 	if r.Verdict != Fail || r.Blocks != 10 || r.Discarded != 1 || r.Measurements[0].Discarded == "" || r.Arms.Candidate.OK != 10_000 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestGateDilution: what the generator adds to both arms makes a change look smaller, so passing gets harder by as
+// much and failing does not.
+func TestGateDilution(t *testing.T) {
+	rule := DefaultGateRule()
+	for _, c := range []struct {
+		change, dilution float64
+		want             Verdict
+	}{{0.04, 0, Pass}, {0.04, 0.1, Pass}, {0.04, 0.3, Inconclusive}, {0.06, 0.4, Fail}} {
+		rule.Dilution = c.dilution
+		if got := rule.Decide(constant(math.Log1p(c.change), 10)).Verdict; got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	r := playGate(t, gateConfig(t, "p99_ms"), 2, func(_ int, a, b *GateSample) {
+		a.ScheduleError, b.ScheduleError = late(1), late(1)
+	})
+	if r.DilutionRatio < 0.08 || r.DilutionRatio > 0.12 {
+		t.Errorf("1 ms of 10 ms is a share of %v", r.DilutionRatio)
 	}
 }
 

@@ -157,6 +157,8 @@ type GateSample struct {
 	Client   Client
 	Latency  *Histogram
 	Service  *Histogram
+	// ScheduleError is how late the load generator sent; nil when that is not known.
+	ScheduleError *Histogram
 	// ByOrg splits Latency by org.
 	ByOrg map[string]*Histogram
 	// Extra has numbers that come ready-made, by metric name.
@@ -192,6 +194,13 @@ func NewGateSample(run *Run) (GateSample, error) {
 			return s, fmt.Errorf("reading the run's service times: %w", err)
 		}
 		s.Service.Merge(h)
+	}
+	if run.Histograms != nil && run.Histograms.ScheduleError != nil {
+		h, err := run.Histograms.ScheduleError.Decode()
+		if err != nil {
+			return s, fmt.Errorf("reading the run's schedule errors: %w", err)
+		}
+		s.ScheduleError = h
 	}
 	if run.Plan.Loop == "open" && run.Plan.RatePerS > 0 {
 		lastDue := float64(run.Plan.Planned-1) / run.Plan.RatePerS

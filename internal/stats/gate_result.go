@@ -64,6 +64,9 @@ type GateResult struct {
 	Blocks                 int        `json:"blocks"`
 	Discarded              int        `json:"discarded"`
 	MinimumDetectableRatio GateNumber `json:"minimum_detectable_ratio"`
+	// DilutionRatio is the share of the metric that the load generator may have added to both arms, in the median
+	// of the blocks; a PASS was asked to lie below the tolerance by as much.
+	DilutionRatio float64 `json:"dilution_ratio"`
 	// Noise is the standard deviation of log(candidate/baseline) from block to block.
 	Noise       GateNumber        `json:"noise"`
 	Comparisons []GateComparison  `json:"comparisons"`

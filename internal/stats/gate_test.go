@@ -180,22 +180,22 @@ func TestGateRuleCheck(t *testing.T) {
 		t.Error(err)
 	}
 	for _, r := range []GateRule{
-		{0.05, 0.05, nil},
-		{0.05, 0.05, []int{5, 10, 20}},
-		{0.05, 0.05, []int{20, 10}},
-		{0.05, 0.05, []int{10, 10}},
-		{0.05, 0.05, []int{10, 2000}},
-		{0.05, 0, []int{10}},
-		{0.05, math.NaN(), []int{10}},
-		{math.NaN(), 0.05, []int{10}},
-		{-0.1, 0.05, []int{10}},
-		{0.05, 0.05, []int{4}},
+		{Tolerance: 0.05, Alpha: 0.05, Looks: nil},
+		{Tolerance: 0.05, Alpha: 0.05, Looks: []int{5, 10, 20}},
+		{Tolerance: 0.05, Alpha: 0.05, Looks: []int{20, 10}},
+		{Tolerance: 0.05, Alpha: 0.05, Looks: []int{10, 10}},
+		{Tolerance: 0.05, Alpha: 0.05, Looks: []int{10, 2000}},
+		{Tolerance: 0.05, Alpha: 0, Looks: []int{10}},
+		{Tolerance: 0.05, Alpha: math.NaN(), Looks: []int{10}},
+		{Tolerance: math.NaN(), Alpha: 0.05, Looks: []int{10}},
+		{Tolerance: -0.1, Alpha: 0.05, Looks: []int{10}},
+		{Tolerance: 0.05, Alpha: 0.05, Looks: []int{4}},
 	} {
 		if r.Check() == nil {
 			t.Errorf("%+v is accepted", r)
 		}
 	}
-	if err := (GateRule{0, 0.05, []int{5}}).Check(); err != nil {
+	if err := (GateRule{Tolerance: 0, Alpha: 0.05, Looks: []int{5}}).Check(); err != nil {
 		t.Errorf("five blocks decide at 5 %%: %v", err)
 	}
 	if r := DefaultGateRule(); !r.IsLook(20) || r.IsLook(21) || r.MaxBlocks() != 40 {
