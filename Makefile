@@ -20,7 +20,7 @@ FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xarg
 
 .DEFAULT_GOAL := help
 .PHONY: gate-sim
-.PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check integration dist clean
+.PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check lambda integration dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,10 +43,10 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 		echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x ./$$dir || exit 1; done; done
 
 bench: ## benchmarks; each prints a ratio to a named peer or limit
-	@$(GO) test -run '^$$' -bench . -benchmem ./internal/... | grep -vE '^(PASS|ok|\?)'
+	@$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./cmd/cirrusbench-lambda | grep -vE '^(PASS|ok|\?)'
 
 lint: ## golangci-lint
-	@$(GO) run $(GOLANGCI_LINT) run ./...
+	@$(GO) run $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 fmt: ## format all Go code
 	@$(GO) run $(GOLANGCI_LINT) fmt ./...
@@ -64,6 +64,15 @@ gate-sim: ## how often the gate says what on made-up noisy runners; fails when i
 	@$(GO) run ./tools/gate-sim
 
 check: fmt-check tidy-check lint test ## what CI runs: format, lint, floor plan, tests
+
+lambda: ## the server as a Lambda function: a zip for arm64 and amd64 in dist/, and bin/bootstrap for this machine
+	@for arch in arm64 amd64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -tags lambda.norpc -trimpath -ldflags '-s -w' \
+			-o dist/lambda-$$arch/bootstrap ./cmd/cirrusbench-lambda && \
+		$(GO) run github.com/aws/aws-lambda-go/cmd/build-lambda-zip -o dist/cirrusbench-lambda-$$arch.zip \
+			dist/lambda-$$arch/bootstrap 2>/dev/null || exit 1; done
+	@CGO_ENABLED=0 $(GO) build -tags lambda.norpc -trimpath -ldflags '-s -w' -o bin/bootstrap ./cmd/cirrusbench-lambda
+	@ls -l dist/cirrusbench-lambda-*.zip dist/lambda-*/bootstrap
 
 integration: build ## tests against real peers, which it installs and starts by itself
 	@BIN=$(BIN) bash tools/integration.sh

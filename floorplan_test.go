@@ -23,6 +23,7 @@ var plan = map[string][]string{
 	"stats":       {},
 	"lambdalog":   {},
 	"durable":     {},
+	"lambdahost":  {},
 	"store":       {"durable"},
 	"spool":       {"durable"},
 	"cost":        {"lambdalog", "stats"},

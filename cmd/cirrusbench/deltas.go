@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,8 +26,9 @@ func newDeltasCommand(e *env) *cobra.Command {
 		Long: `Compute D2–D5 for every pair of source and destination: p99, p99.9, p99.99 and p99.999 minus the
 median, then their median, mean, standard deviation, maximum and minimum over the pairs.
 
-FILE is a run.json that 'cirrusbench replay --out' wrote, a CSV with the columns src, dst and
-latency_ms, or JSON lines with these keys; plain or gzip, - for standard input. Latency data is computed
+FILE is a run.json that 'cirrusbench replay --out' wrote, an HDR histogram log (.hlog) in nanoseconds, a
+CSV with the columns src, dst and latency_ms, or JSON lines with these keys; plain or gzip, - for
+standard input. Latency data is computed
 exactly unless --method hdr is given; a run holds histograms, so its deltas come with an error bound.
 
 A percentile beyond the largest sample but one is an interpolation of the maximum. It is printed, and
@@ -70,11 +73,27 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 	}
 	defer closeInput()
 	r := bufio.NewReaderSize(in, 64<<10)
+	if magic, _ := r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) { // an error will come again
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", label, err)
+		}
+		r = bufio.NewReaderSize(z, 64<<10)
+	}
 	head, err := r.Peek(4 << 10) // fewer bytes than that come with an error that the reader will meet again
 	if len(head) == 0 && err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("reading %s: %w", label, err)
 	}
 	switch first := bytes.TrimLeft(head, "\ufeff \t\r\n"); {
+	case isHLog(first):
+		if method == "exact" {
+			return nil, usagef("leave out --method, or give the latencies as CSV", "a histogram log holds histograms: its deltas cannot be exact")
+		}
+		pairs, err := stats.ReadHLog(r, label)
+		if err != nil {
+			return nil, err
+		}
+		return stats.DeltasFromHistograms(pairs), nil
 	case len(first) > 0 && first[0] == '{' && !isJSONLines(first):
 		if method == "exact" {
 			return nil, usagef("leave out --method, or give the latencies as CSV", "a run file holds histograms: its deltas cannot be exact")
@@ -82,6 +101,12 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		run, err := stats.ReadRun(r, label)
 		if err != nil {
 			return nil, err
+		}
+		if run.Client.Verdict != "valid" && run.Client.Verdict != "" {
+			e.sayf("warning: the run in %s is INVALID, do not trust its deltas: %s", label, strings.Join(run.Client.Reasons, "; "))
+		}
+		if run.Interrupted {
+			e.sayf("warning: the run in %s was interrupted: %d of %d requests were not sent", label, run.Counts.NotSent, run.Counts.Planned)
 		}
 		return run.Deltas, nil
 	default:
@@ -98,6 +123,11 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		}
 		return c.Result()
 	}
+}
+
+// isHLog says whether a file begins like an HDR histogram log.
+func isHLog(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("#[")) || bytes.HasPrefix(head, []byte(`"StartTimestamp"`))
 }
 
 // isJSONLines says whether the first line is a whole object with a latency in it.

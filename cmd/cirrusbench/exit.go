@@ -13,7 +13,7 @@ import (
 	"github.com/cirrusbench/cirrusbench/internal/store"
 )
 
-// The exit codes in use; docs/cli.md has the whole table.
+// The exit codes in use; the README has the table.
 const (
 	exitOK           = 0
 	exitFailed       = 1
@@ -114,6 +114,9 @@ func hintOf(err error) string {
 		return e.hint
 	}
 	if e, ok := errors.AsType[*capture.ObjectError](err); ok && e.Hint != "" {
+		return e.Hint
+	}
+	if e, ok := errors.AsType[*capture.EmptyError](err); ok {
 		return e.Hint
 	}
 	if e, ok := errors.AsType[*store.LocationError](err); ok {

@@ -47,7 +47,8 @@ type gateOptions struct {
 	baselineCmd, candidateCmd string
 	self, selfCmd             string
 	startTimeout              time.Duration
-	metric, slo               string
+	metric                    string
+	coinSeed                  uint64
 	tolerance, alpha          share
 	maxErrors, goal           share
 	looks                     []int
@@ -59,7 +60,8 @@ type gateOptions struct {
 }
 
 func newGateCommand(e *env) *cobra.Command {
-	o := gateOptions{tolerance: 0.05, alpha: 0.05, maxErrors: 0.01, replayOptions: replayOptions{maxDecoded: 64 << 20, loop: true}}
+	o := gateOptions{tolerance: 0.05, alpha: 0.05, maxErrors: 0.01, replayOptions: replayOptions{maxDecoded: 64 << 20}}
+	o.loop, o.timing, o.speed, o.shardBy, o.seed = true, "rate", 1, string(replay.BySource), 1
 	cmd := &cobra.Command{
 		Use:   "gate [CORPUS] --baseline A --candidate B",
 		Short: "Decide whether a candidate's latency has regressed against a baseline",
@@ -82,6 +84,7 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
   cirrusbench gate --baseline https://blue.example.com --candidate https://green.example.com --slo 'p99<250ms' --junit gate.xml`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			e.drains.Store(true)
 			return runGate(cmd.Context(), e, &o, args)
 		},
 	}
@@ -104,19 +107,20 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 	f.BoolVar(&o.allowUnsupported, "allow-unsupported", false, "judge a percentile that has too few requests behind it")
 	f.BoolVar(&o.force, "force", false, "compare run files of unlike plans or corpora")
 	f.StringVar(&o.onInconclusive, "on-inconclusive", "", "exit code when INCONCLUSIVE: pass (0) or fail (3) instead of 4")
+	o.targetFlags.add(f)
+	_ = f.MarkHidden("target") // there are two, with names of their own
 	f.Float64Var(&o.rate, "rate", 250, "requests per second")
+	f.StringVar(&o.arrival, "arrival", "constant", "constant: evenly; poisson: at random, with the rate as the mean")
+	f.IntVar(&o.fanOut, "fan-out", 0, "send each capture as this many clusters, each with series of its own (default: 1, and 20 for the bundled captures)")
+	f.StringVar(&o.fanOutLabel, "fan-out-label", "cluster", "the label that makes the series of a fan-out differ")
 	f.IntVar(&o.requests, "requests", 1000, "requests of each arm in each block; a tenth more go before them, not counted")
 	f.IntVar(&o.maxInFlight, "max-in-flight", 256, "requests in flight at most; waiting for one is part of latency")
 	f.StringVar(&o.order, "order", "source", "source: requests of an org's cluster never overtake each other; none")
 	f.StringVar(&o.timestamps, "timestamps", "shift", "keep; shift: each pass so that its newest sample is now; now: each request")
 	f.StringVar(&o.org, "org", "", "replay only what this org sent")
 	f.StringVar(&o.cluster, "cluster", "", "replay only what clusters of this name sent")
-	f.StringArrayVar(&o.headers, "header", nil, "add a header, as Name=value (repeatable; not for secrets)")
-	f.StringVar(&o.apiKeyFile, "api-key-file", "", "file with the key to send as X-Api-Key")
-	f.StringVar(&o.bearerFile, "bearer-token-file", "", "file with the token to send as Authorization: Bearer")
-	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "for one request")
 	f.Var(&o.maxDecoded, "max-decoded", "largest decoded body in the corpus")
-	f.Uint64Var(&o.seed, "seed", 0, "of the coin that orders the arms, kept in the result (0: a new one each time)")
+	f.Uint64Var(&o.coinSeed, "seed", 0, "of the coin that orders the arms, kept in the result (0: a new one each time)")
 	f.StringArrayVar(&o.labels, "label", nil, "note in the result, as name=value (repeatable), such as git_sha=…")
 	f.StringVar(&o.summary, "summary", "", "append the verdict as Markdown to this file, such as $GITHUB_STEP_SUMMARY")
 	f.StringVar(&o.junit, "junit", "", "write the verdict as JUnit XML to this file")
@@ -125,7 +129,8 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 	f.StringVar(&o.out, "out", "", "write the result to this file")
 	addOutputFlag(cmd, &o.output, "table", "json", "markdown")
 	for name, values := range map[string][]string{
-		"order": {"source", "none"}, "timestamps": {"keep", "shift", "now"}, "metric": stats.GateMetricNames(), "on-inconclusive": {"pass", "fail"},
+		"order": {"source", "none"}, "timestamps": {"keep", "shift", "now"}, "arrival": {"constant", "poisson"},
+		"sender": {"auto", "raw", "nethttp"}, "retry": {"none", "prometheus", "prometheus+429"}, "metric": stats.GateMetricNames(), "on-inconclusive": {"pass", "fail"},
 	} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
 	}
@@ -134,12 +139,12 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 
 // gatePlan is what the flags come to, checked.
 type gatePlan struct {
-	config            stats.GateConfig
-	baseline, cand    gateTarget
-	files             bool
-	labels, header    map[string]string
-	seed              uint64
-	requestsPerArmRun int
+	config         stats.GateConfig
+	baseline, cand gateTarget
+	files          bool
+	plan           replay.PlanConfig
+	labels         map[string]string
+	seed           uint64
 }
 
 // gateTarget is one side as the user gave it.
@@ -152,7 +157,7 @@ type gateTarget struct {
 func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
 
 func runGate(ctx context.Context, e *env, o *gateOptions, args []string) error {
-	p, err := o.plan()
+	p, err := o.settle(e)
 	if err != nil {
 		return err
 	}
@@ -176,9 +181,9 @@ func runGate(ctx context.Context, e *env, o *gateOptions, args []string) error {
 	return errors.Join(o.deliverGate(e, r), o.endingOfGate(r, interrupted))
 }
 
-// plan checks all that needs neither file nor network.
-func (o *gateOptions) plan() (*gatePlan, error) {
-	p := &gatePlan{seed: o.seed, requestsPerArmRun: o.requests}
+// settle checks all that needs neither file nor network.
+func (o *gateOptions) settle(e *env) (*gatePlan, error) {
+	p := &gatePlan{seed: o.coinSeed}
 	metric, err := stats.ParseGateMetric(o.metric)
 	if err != nil {
 		return nil, usagef(hintOf(err), "%v", err)
@@ -186,7 +191,7 @@ func (o *gateOptions) plan() (*gatePlan, error) {
 	if o.allowUnsupported {
 		metric = metric.WithoutSupport()
 	}
-	objectives, err := stats.ParseObjectives(o.slo)
+	objectives, err := stats.ParseGateObjectives(o.slo)
 	if err != nil {
 		return nil, usagef(hintOf(err), "%v", err)
 	}
@@ -204,8 +209,11 @@ func (o *gateOptions) plan() (*gatePlan, error) {
 	if p.labels, err = keyValues("label", o.labels); err != nil {
 		return nil, err
 	}
-	if p.header, err = o.header(); err != nil {
+	if _, err := o.header(); err != nil { // before any server is started
 		return nil, err
+	}
+	if o.target != "" {
+		return nil, usagef("give --baseline and --candidate, or --self", "a gate has no --target")
 	}
 	if err := o.targets(p); err != nil {
 		return nil, err
@@ -217,7 +225,7 @@ func (o *gateOptions) plan() (*gatePlan, error) {
 	if o.rate <= 0 || o.requests < 1 {
 		return nil, usagef("give both, such as --rate 250 --requests 1000", "a gate measures in an open loop: rate and requests must be positive")
 	}
-	if _, err := o.planConfig(1 << 30); err != nil {
+	if p.plan, _, err = o.check(e); err != nil {
 		return nil, err
 	}
 	if p.seed == 0 {

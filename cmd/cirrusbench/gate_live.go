@@ -24,7 +24,7 @@ import (
 type gateSide struct {
 	arm    stats.GateArm
 	target stats.Target
-	sender *replay.HTTPSender
+	sender sender
 	server *gateServer // nil when it was there before us
 }
 
@@ -44,20 +44,21 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 	if err != nil {
 		return nil, err
 	}
-	pc, err := o.planConfig(len(corpus.Entries()))
+	pc := p.plan
+	if pc.FanOut == 0 && len(args) == 0 {
+		pc.FanOut = 20 // as replay does: five clusters are too few senders
+	}
+	plan, err := o.plan(pc, corpus)
 	if err != nil {
 		return nil, err
-	}
-	plan, err := replay.NewPlan(pc)
-	if err != nil {
-		return nil, usagef("", "%v", err)
 	}
 	if why := p.unavailable(plan); why != "" {
 		return invalidGate(p, why), nil
 	}
-	if n := len(corpus.Entries()); n > plan.Total() {
+	if n := plan.Objects * plan.FanOut; n > plan.Total() {
 		e.sayf("note: each measurement replays the first %d of the corpus' %d requests", plan.Total(), n)
 	}
+	warnOrder(e, &o.replayOptions, plan, corpus)
 
 	sides := map[stats.GateArm]*gateSide{}
 	defer func() {
@@ -66,7 +67,7 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 		}
 	}()
 	for _, t := range []gateTarget{p.baseline, p.cand} {
-		side, err := o.startSide(ctx, e, t, p.header)
+		side, err := o.startSide(ctx, e, t)
 		if err != nil {
 			return nil, err
 		}
@@ -80,6 +81,13 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 	job := &gateJob{
 		gate: gate, corpus: corpus, plan: plan, options: o, sides: sides,
 		coin: rand.New(rand.NewPCG(p.seed, 0)), progress: newGateProgress(e, p.config.Rule.MaxBlocks()),
+	}
+	header, err := o.header()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range []gateTarget{p.baseline, p.cand} {
+		job.secrets = append(job.secrets, secrets(header, t.location)...)
 	}
 	started := time.Now().UTC()
 	err = job.run(ctx)
@@ -95,7 +103,7 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 }
 
 // startSide makes an arm ready to be measured, and starts its server if that is asked for.
-func (o *gateOptions) startSide(ctx context.Context, e *env, t gateTarget, header map[string]string) (*gateSide, error) {
+func (o *gateOptions) startSide(ctx context.Context, e *env, t gateTarget) (*gateSide, error) {
 	side := &gateSide{arm: t.arm, target: stats.Target{URL: t.location, Kind: "http"}}
 	if t.command != nil {
 		server, err := startGateServer(ctx, t.command, t.location, o.startTimeout)
@@ -106,11 +114,9 @@ func (o *gateOptions) startSide(ctx context.Context, e *env, t gateTarget, heade
 		side.server, side.target.URL = server, server.url
 		e.sayf("started the %s on %s", t.arm, server.url)
 	}
-	sender, err := replay.NewHTTPSender(replay.HTTPConfig{
-		URL: side.target.URL, MaxInFlight: o.maxInFlight, Header: header, UserAgent: "cirrusbench/" + tool().Version,
-	})
+	sender, err := o.newSender(ctx, e, side.target.URL, o.maxInFlight)
 	if err != nil {
-		return nil, errors.Join(usagef("give the "+string(t.arm)+" as http://host:port/api/v1/write", "%v", err), side.close())
+		return nil, errors.Join(err, side.close())
 	}
 	side.sender, side.target.URL = sender, sender.URL()
 	return side, nil
@@ -126,6 +132,7 @@ type gateJob struct {
 	coin     *rand.Rand
 	progress *gateProgress
 	last     stats.Run
+	secrets  []string
 }
 
 // run measures blocks until the gate wants no more. An interrupt ends it without a verdict.
@@ -159,6 +166,7 @@ func (j *gateJob) measure(ctx context.Context, side *gateSide) (*stats.GateSampl
 	config := replay.Config{
 		Corpus: j.corpus, Plan: j.plan, Sender: side.sender, Destination: destination(side.target), Timestamps: replay.TimestampMode(o.timestamps),
 		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
+		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel, Secrets: j.secrets,
 	}
 	result, err := replay.Run(ctx, config)
 	if err != nil {

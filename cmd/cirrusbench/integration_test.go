@@ -40,7 +40,21 @@ func binary(t *testing.T) string {
 // startServe runs `serve` and returns its URL and a func that ends it with SIGTERM and expects a clean exit.
 func startServe(t *testing.T, args ...string) (url string, stop func()) {
 	t.Helper()
+	return startServeEnv(t, nil, args...)
+}
+
+// startServeEnv is startServe with more in the environment.
+func startServeEnv(t *testing.T, environ []string, args ...string) (url string, stop func()) {
+	t.Helper()
+	url, stop, _ = startServeKill(t, environ, args...)
+	return url, stop
+}
+
+// startServeKill is startServeEnv with a func that ends it with SIGKILL instead.
+func startServeKill(t *testing.T, environ []string, args ...string) (url string, stop, kill func()) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary(t), append([]string{"serve", "--listen", "127.0.0.1:0", "--quiet"}, args...)...)
+	cmd.Env = append(os.Environ(), environ...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +80,7 @@ func startServe(t *testing.T, args ...string) (url string, stop func()) {
 			t.Logf("serve: %s", lines.Text())
 		}
 	}()
-	return url, func() {
+	stop = func() {
 		t.Helper()
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -75,6 +89,14 @@ func startServe(t *testing.T, args ...string) (url string, stop func()) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("serve ended with %v", err)
 		}
+	}
+	return url, stop, func() {
+		t.Helper()
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-drained
+		_ = cmd.Wait() // killed, of course
 	}
 }
 
@@ -179,7 +201,11 @@ remote_write:
 	if n := metric(page, "cirrusbench_rejected_requests_total", ""); n != 0 {
 		t.Errorf("%v requests were refused", n)
 	}
-	stored := storedSamples(t, data)
+	s, err := store.Open(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := storedSamples(t, s)
 	if float64(stored.Samples) != written {
 		t.Errorf("the store holds %d samples, the server counted %v", stored.Samples, written)
 	}
@@ -202,12 +228,8 @@ remote_write:
 }
 
 // storedSamples reads a store back and adds up what the bodies hold.
-func storedSamples(t *testing.T, dir string) remotewrite.Counts {
+func storedSamples(t *testing.T, s store.Store) remotewrite.Counts {
 	t.Helper()
-	s, err := store.Open(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	c, err := capture.Load(t.Context(), s, capture.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -230,6 +252,10 @@ func storedSamples(t *testing.T, dir string) remotewrite.Counts {
 		total.Samples += sum.Samples
 		total.StaleSamples += sum.StaleSamples
 		total.Metadata += sum.Metadata
+		total.Exemplars += sum.Exemplars
+		total.IntHistograms += sum.IntHistograms
+		total.FloatHistograms += sum.FloatHistograms
+		total.CustomBucketHistograms += sum.CustomBucketHistograms
 	}
 	return total
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/server"
 )
 
@@ -22,6 +23,9 @@ type metrics struct {
 	stale      prometheus.Counter
 	duplicates prometheus.Counter
 	unsorted   prometheus.Counter
+	empty      prometheus.Counter
+	partial    prometheus.Counter
+	refused    *prometheus.CounterVec
 	decode     prometheus.Histogram
 	store      prometheus.Histogram
 	total      prometheus.Histogram
@@ -51,14 +55,20 @@ func newMetrics() *metrics {
 		stale:      plain("stale_samples_total", "Stored samples that are staleness markers."),
 		duplicates: plain("duplicate_requests_total", "Requests that had been stored before."),
 		unsorted:   plain("unsorted_series_total", "Stored series whose labels were not sorted."),
+		empty:      plain("empty_labels_total", "Labels of stored series that have no value."),
+		partial:    plain("partial_writes_total", "Refused requests of which the good part was stored."),
+		refused:    counter("refused_series_total", "Series and metadata entries refused in requests that were read to their end, by reason.", "reason"),
 		decode:     histogram("decode_seconds", "Time to decompress and validate a request."),
 		store:      histogram("store_seconds", "Time in the store, failures included."),
 		total:      histogram("request_seconds", "Time from the headers to the answer, reading the body included."),
 	}
-	m.registry.MustRegister(m.requests, m.bytes, m.written, m.rejected, m.rejections, m.stale, m.duplicates, m.unsorted,
+	m.registry.MustRegister(m.requests, m.bytes, m.written, m.rejected, m.rejections, m.stale, m.duplicates, m.unsorted, m.empty, m.partial, m.refused,
 		m.decode, m.store, m.total, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for r := range server.Reasons() {
 		m.rejections.WithLabelValues(r)
+	}
+	for r := range remotewrite.Reasons() {
+		m.refused.WithLabelValues(r)
 	}
 	for _, kind := range kinds {
 		m.written.WithLabelValues(kind)
@@ -99,7 +109,13 @@ func (m *metrics) Observe(o server.Observation) {
 		for i, n := range [...]int{o.Rejected.Samples, o.Rejected.Histograms, o.Rejected.Exemplars, o.Rejected.Metadata} {
 			m.rejected.WithLabelValues(kinds[i]).Add(float64(n))
 		}
-		return
+		for reason, n := range o.Refused {
+			m.refused.WithLabelValues(reason).Add(float64(n))
+		}
+		if !o.Partial {
+			return
+		}
+		m.partial.Inc()
 	}
 	if o.Duplicate {
 		m.duplicates.Inc()
@@ -111,4 +127,5 @@ func (m *metrics) Observe(o server.Observation) {
 	}
 	m.stale.Add(float64(s.StaleSamples))
 	m.unsorted.Add(float64(s.UnsortedSeries))
+	m.empty.Add(float64(s.EmptyLabels))
 }

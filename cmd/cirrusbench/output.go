@@ -69,6 +69,9 @@ func checkWritable(paths ...string) error {
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			return withHint(fmt.Errorf("%s is a directory", path), "give the name of a file in it")
 		}
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			continue // a device or a pipe: written as it is
+		}
 		probe, err := os.CreateTemp(filepath.Dir(path), ".cirrusbench-probe-")
 		if err != nil {
 			return withHint(fmt.Errorf("%s cannot be written: %w", path, errors.Unwrap(err)), writeHint(path))

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -19,17 +21,19 @@ type progress struct {
 	unit     time.Duration // the bar counts time when only a duration ends the run
 	bars     *mpb.Progress
 	bar      *mpb.Bar
-	text     string
-	printed  time.Duration // elapsed time at the last plain line
+	text     atomic.Pointer[string] // written by the engine's goroutine, read by the bar's
+	printed  time.Duration          // elapsed time at the last plain line
 	total    int64
+	live     bool // a table of percentiles instead of a line
+	drawn    int  // its lines on the screen
 }
 
 // plainEvery is how often a progress line is printed where no line can be redrawn.
 const plainEvery = 10 * time.Second
 
-func newProgress(w io.Writer, tty bool, plan *replay.Plan) *progress {
-	p := &progress{w: w, interval: 250 * time.Millisecond}
-	if !tty {
+func newProgress(w io.Writer, tty, live bool, plan *replay.Plan) *progress {
+	p := &progress{w: w, interval: 250 * time.Millisecond, live: live && tty}
+	if !tty || live {
 		return p
 	}
 	p.total = int64(plan.Total())
@@ -38,7 +42,12 @@ func newProgress(w io.Writer, tty bool, plan *replay.Plan) *progress {
 	}
 	p.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(24), mpb.WithAutoRefresh())
 	p.bar = p.bars.New(p.total, mpb.BarStyle().Lbound("▕").Filler("█").Tip("█").Padding("░").Rbound("▏"),
-		mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return p.text })))
+		mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			if text := p.text.Load(); text != nil {
+				return *text
+			}
+			return ""
+		})))
 	return p
 }
 
@@ -50,8 +59,12 @@ func (p *progress) update(s replay.Progress) {
 		if p.unit != 0 {
 			done = int64(s.Elapsed)
 		}
-		p.text = line
+		p.text.Store(&line)
 		p.bar.SetCurrent(min(done, p.total))
+		return
+	}
+	if p.live {
+		p.draw(s)
 		return
 	}
 	if s.Final || s.Elapsed-p.printed < plainEvery {
@@ -59,6 +72,29 @@ func (p *progress) update(s replay.Progress) {
 	}
 	p.printed = s.Elapsed
 	sayf(p.w, "%s", strings.TrimSpace(line))
+}
+
+// draw redraws the table in its place.
+func (p *progress) draw(s replay.Progress) {
+	var b strings.Builder
+	if p.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", p.drawn)
+	}
+	lines := []string{strings.TrimSpace(describe(s))}
+	for _, q := range []struct {
+		name string
+		d    time.Duration
+	}{{"p50", s.P50}, {"p90", s.P90}, {"p99", s.P99}, {"p99.9", s.P999}, {"max", s.Max}} {
+		bar := ""
+		if s.Max > 0 { // on a logarithmic scale from 10 µs
+			full := math.Log(max(float64(s.Max)/1e4, 2))
+			bar = strings.Repeat("█", int(30*max(math.Log(max(float64(q.d)/1e4, 1))/full, 0)))
+		}
+		lines = append(lines, fmt.Sprintf("%6s %9s  %s", q.name, short(q.d), bar))
+	}
+	p.drawn = len(lines)
+	b.WriteString(strings.Join(lines, "\n") + "\n")
+	_, _ = io.WriteString(p.w, b.String()) // nobody can be told
 }
 
 // close takes the bar away; the result follows.
@@ -81,6 +117,9 @@ func describe(s replay.Progress) string {
 		fmt.Fprintf(&b, "  %.0f/s", float64(done)/sec)
 	}
 	fmt.Fprintf(&b, "  %d errors  %d in flight", s.Failed+s.TimedOut, s.InFlight)
+	if s.Retried > 0 {
+		fmt.Fprintf(&b, "  %d retries", s.Retried)
+	}
 	if s.P50 > 0 {
 		fmt.Fprintf(&b, "  p50 %s  p99 %s", short(s.P50), short(s.P99))
 	}

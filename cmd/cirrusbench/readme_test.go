@@ -106,8 +106,8 @@ func TestREADME(t *testing.T) {
 }
 
 var (
-	number  = regexp.MustCompile(`sha256 [0-9a-f]+|[~*]?[0-9][0-9a-f,.:T-]*`)
-	invalid = regexp.MustCompile(`(?m)^(cirrusbench: (hint: lower|INVALID:).*|INVALID: do not.*|  - requests left.*|  - the generator.*)\n\n?`)
+	number  = regexp.MustCompile(`\b[0-9a-f]{12}\b|[~*]?[0-9][0-9a-f,.:T-]*`)
+	invalid = regexp.MustCompile(`(?ms)^INVALID: do not trust.*?\n\n|^cirrusbench: (?:INVALID|hint|note): [^\n]*\n`)
 	spaces  = regexp.MustCompile(`[ ─\n]+`)
 )
 

@@ -1,17 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,19 +23,18 @@ import (
 )
 
 type replayOptions struct {
-	target, org, cluster   string
-	rate                   float64
-	concurrency, requests  int
-	duration, timeout      time.Duration
-	warmup                 string
-	maxInFlight            int
-	loop                   bool
-	order, timestamps      string
-	headers, labels        []string
-	apiKeyFile, bearerFile string
-	maxDecoded             byteSize
-	seed                   uint64
-	output, out, html      string
+	planFlags
+	targetFlags
+
+	org, cluster      string
+	maxInFlight       int
+	order, timestamps string
+	labels            []string
+	maxDecoded        byteSize
+	slo               string
+	output, out       string
+	html, hlog        string
+	live, findMax     bool
 }
 
 func newReplayCommand(e *env) *cobra.Command {
@@ -47,90 +44,89 @@ func newReplayCommand(e *env) *cobra.Command {
 		Short: "Replay captured requests against an endpoint and measure its latency",
 		Long: `Replay captured remote-write requests against an endpoint and measure how long each takes.
 
-CORPUS is a location that 'cirrusbench serve' has written to: ./dir or file:///abs/dir. Without one, the
+CORPUS is a location that 'cirrusbench serve' has written to: ./dir, file:///abs/dir or
+s3://bucket/prefix (configured as for the AWS CLI, AWS_ENDPOINT_URL_S3 included). Without one, the
 captures bundled in this program are replayed; without --target, against the bundled reference server,
 started in this process on loopback with a temporary store.
 
-With --rate requests are due at fixed times whatever the server does (open loop), and latency counts
-from then: a server that stands still for a second shows a second. Without --rate each request waits
-for an answer before it (closed loop, --concurrency). Requests of one source, which is an org's
+With --rate, --ramp, --steps or --timing original, requests are due at planned times whatever the server
+does (open loop), and latency counts from then: a server that stands still for a second shows a second.
+Without them each request waits for an answer before it (closed loop, --concurrency). Requests of one source, which is an org's
 cluster, keep their order: at most one of them is in flight (--order none lifts that).
+
+The whole plan is known before the first byte is sent: --dry-run prints it, and --shard executes one part
+of it, in as many processes as there are parts. --fan-out sends every capture as several clusters.
+--find-max runs one rate after the other for --duration each (10 s) and prints the highest that meets --slo,
+with 99 % of the requests sent in time, no pile of requests in flight and a generator that was not the limit.
+--retry prometheus sends failed requests again; the time for all attempts is one latency.
 
 The first interrupt (Ctrl-C) stops sending, waits for the requests in flight and writes the full result;
 a second one kills.
 
-` + exitCodes(exitOK, exitFailed, exitUsage, exitInvalid, exitInterrupted),
+` + exitCodes(exitOK, exitFailed, exitUsage, exitSLO, exitInvalid, exitInterrupted),
 		Example: `  cirrusbench replay --rate 100 --duration 2s
-  cirrusbench replay ./data --target http://127.0.0.1:9201 --concurrency 4 --requests 1000 --out run.json`,
+  cirrusbench replay --timing original --speed 4 --max-gap 10s --dry-run
+  cirrusbench replay --rate 50 --arrival poisson --duration 5s --slo 'p99<2s,error_ratio<1%'
+  cirrusbench replay ./data --target https://example.com/api/v1/write --concurrency 4 --requests 1000 --out run.json`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			e.drains.Store(true)
 			return runReplay(cmd.Context(), e, &o, args)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.target, "target", "", "URL to send to (default: a bundled server started in this process)")
-	f.Float64Var(&o.rate, "rate", 0, "open loop: requests per second")
-	f.IntVar(&o.concurrency, "concurrency", 0, "closed loop: requests in flight (default 1)")
-	f.DurationVar(&o.duration, "duration", 0, "how long to start requests for, warm-up not counted")
-	f.IntVar(&o.requests, "requests", 0, "how many requests to send, warm-up not counted (default: the corpus once)")
-	f.StringVar(&o.warmup, "warmup", "0", "requests (100) or time (5s; open loop) sent first and recorded apart")
+	o.planFlags.add(f)
+	o.targetFlags.add(f)
 	f.IntVar(&o.maxInFlight, "max-in-flight", 256, "open loop: requests in flight at most; waiting for one is part of latency")
-	f.BoolVar(&o.loop, "loop", true, "start the corpus again when it is at its end")
 	f.StringVar(&o.order, "order", "source", "source: requests of an org's cluster never overtake each other; none")
 	f.StringVar(&o.timestamps, "timestamps", "shift", "keep; shift: move each pass so that its newest sample is now; now: move each request")
 	f.StringVar(&o.org, "org", "", "replay only what this org sent")
 	f.StringVar(&o.cluster, "cluster", "", "replay only what clusters of this name sent")
-	f.StringArrayVar(&o.headers, "header", nil, "add a header, as Name=value (repeatable; not for secrets)")
-	f.StringVar(&o.apiKeyFile, "api-key-file", "", "file with the key to send as X-Api-Key")
-	f.StringVar(&o.bearerFile, "bearer-token-file", "", "file with the token to send as Authorization: Bearer")
-	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "for one request")
 	f.Var(&o.maxDecoded, "max-decoded", "largest decoded body in the corpus")
-	f.Uint64Var(&o.seed, "seed", 1, "of every random choice, kept in the run file")
+	f.StringVar(&o.slo, "slo", "", "objectives, such as 'p99<250ms,error_ratio<0.1%'; a broken one is exit code 3")
+	f.BoolVar(&o.findMax, "find-max", false, "search the highest rate that meets --slo: double from --rate, then halve the interval to 5 %")
 	f.StringArrayVar(&o.labels, "label", nil, "note in the run file, as name=value (repeatable)")
 	f.StringVar(&o.out, "out", "", "write the run to this file (run.json)")
 	f.StringVar(&o.html, "html", "", "write a page about the run to this file")
+	f.StringVar(&o.hlog, "hlog", "", "write the latencies to this file as an HDR histogram log")
+	f.BoolVar(&o.live, "live", false, "redraw a table of percentiles while the run goes on")
 	addOutputFlag(cmd, &o.output, "table", "json", "markdown")
-	for name, values := range map[string][]string{"order": {"source", "none"}, "timestamps": {"keep", "shift", "now"}} {
+	for name, values := range map[string][]string{
+		"order": {"source", "none"}, "timestamps": {"keep", "shift", "now"}, "arrival": {"constant", "poisson"}, "timing": {"rate", "original"},
+		"shard-by": {"source", "request"}, "sender": {"auto", "raw", "nethttp"}, "retry": {"none", "prometheus", "prometheus+429"},
+	} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
 	}
 	return cmd
 }
 
-// planConfig checks the flags that need no file or network, and says all that is wrong with them.
-func (o *replayOptions) planConfig(objects int) (replay.PlanConfig, error) {
-	p := replay.PlanConfig{
-		RatePerS: o.rate, Concurrency: o.concurrency, Duration: o.duration, Requests: o.requests,
-		Loop: o.loop, Objects: objects, Seed: o.seed,
-	}
-	var errs []error
-	if n, err := strconv.Atoi(strings.TrimSuffix(o.warmup, "req")); err == nil {
-		p.WarmupRequests = n
-	} else if p.WarmupDuration, err = time.ParseDuration(o.warmup); err != nil {
-		errs = append(errs, fmt.Errorf("warm-up %q is neither a number of requests (100) nor a time (5s)", o.warmup))
+// check looks at every flag before any file is read: wrong usage comes first, and all of it at once.
+func (o *replayOptions) check(e *env) (pc replay.PlanConfig, objectives []replay.Objective, err error) {
+	pc, planErr := o.config(e.getenv)
+	errs := []error{
+		planErr, o.targetFlags.check(),
+		oneOf("order", o.order, "source", "none"), oneOf("timestamps", o.timestamps, "keep", "shift", "now"),
 	}
 	if o.maxInFlight < 1 {
 		errs = append(errs, fmt.Errorf("max-in-flight must be at least 1, not %d", o.maxInFlight))
 	}
-	if o.timeout <= 0 {
-		errs = append(errs, fmt.Errorf("timeout must be positive, not %v", o.timeout))
+	if o.slo != "" {
+		var sloErr error
+		objectives, sloErr = replay.ParseObjectives(o.slo)
+		errs = append(errs, sloErr)
 	}
-	if !slices.Contains([]string{"source", "none"}, o.order) {
-		errs = append(errs, fmt.Errorf("order must be source or none, not %q", o.order))
-	}
-	if !slices.Contains([]string{"keep", "shift", "now"}, o.timestamps) {
-		errs = append(errs, fmt.Errorf("timestamps must be keep, shift or now, not %q", o.timestamps))
-	}
-	if _, err := replay.NewPlan(p); err != nil {
-		errs = append(errs, err)
+	if o.findMax {
+		errs = append(errs, o.checkFindMax())
 	}
 	if err := errors.Join(errs...); err != nil {
-		return p, usagef("run 'cirrusbench replay --help' for an example", "%v", err)
+		return pc, nil, usagef("run 'cirrusbench replay --help' for an example", "%v", err)
 	}
-	return p, nil
+	return pc, objectives, nil
 }
 
 func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (err error) {
-	if _, err := o.planConfig(1 << 30); err != nil { // before any file is read: wrong usage comes first
+	pc, objectives, err := o.check(e)
+	if err != nil {
 		return err
 	}
 	labels, err := keyValues("label", o.labels)
@@ -141,20 +137,24 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	if err != nil {
 		return err
 	}
-	if err := checkWritable(o.out, o.html); err != nil {
+	if err := checkWritable(o.out, o.html, o.hlog); err != nil {
 		return err
 	}
 	corpus, err := o.loadCorpus(ctx, args)
 	if err != nil {
 		return err
 	}
-	pc, err := o.planConfig(len(corpus.Entries()))
+	if pc.FanOut == 0 && len(args) == 0 {
+		// Ten captures of five clusters are real, and too few senders: at a rate worth measuring each would wait for
+		// its own requests. A hundred clusters at 1 a second are what a fleet looks like.
+		pc.FanOut = 20
+	}
+	plan, err := o.plan(pc, corpus)
 	if err != nil {
 		return err
 	}
-	plan, err := replay.NewPlan(pc)
-	if err != nil {
-		return usagef("", "%v", err)
+	if o.dryRun {
+		return emit(e, o.out, func(w io.Writer) error { return printPlan(w, o.output, plan, corpus) })
 	}
 
 	target := stats.Target{URL: o.target, Kind: "http"}
@@ -171,30 +171,85 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	if plan.Loop == replay.Closed {
 		maxInFlight = plan.Concurrency
 	}
-	sender, err := replay.NewHTTPSender(replay.HTTPConfig{
-		URL: target.URL, MaxInFlight: maxInFlight, Header: header, UserAgent: "cirrusbench/" + tool().Version,
-	})
+	sender, err := o.newSender(ctx, e, target.URL, maxInFlight)
 	if err != nil {
-		return usagef("give --target as http://host:port/api/v1/write", "%v", err)
+		return err
 	}
 	defer sender.Close()
 	target.URL = sender.URL()
 	warnOrder(e, o, plan, corpus)
 
-	bar := newProgress(e.err, e.errTTY, plan)
-	config := replay.Config{
-		Corpus: corpus, Plan: plan, Sender: sender, Destination: destination(target), Timestamps: replay.TimestampMode(o.timestamps),
-		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
-		Progress: bar.update, Interval: bar.interval,
+	x := &execution{e: e, o: o, corpus: corpus, sender: sender, target: target, labels: labels, objectives: objectives, secrets: secrets(header, o.target)}
+	if o.findMax {
+		return x.findMax(ctx, pc)
 	}
-	result, err := replay.Run(ctx, config)
-	bar.close()
-	if err != nil {
+	run, result, err := x.run(ctx, plan)
+	if run == nil {
 		return err
 	}
-	run := &stats.Run{Tool: tool(), Labels: labels}
-	sums := result.Fill(run, config, target) // reported last: a run that does not add up is better looked at than lost
-	return errors.Join(o.deliver(e, run), sums, ending(run))
+	if err := errors.Join(o.deliver(e, run, result), err); err != nil {
+		return err // a result that is lost outweighs what it says
+	}
+	remark(e, run)
+	return ending(run)
+}
+
+// execution is everything that a run needs but its plan.
+type execution struct {
+	e          *env
+	o          *replayOptions
+	corpus     *capture.Corpus
+	sender     sender
+	target     stats.Target
+	labels     map[string]string
+	objectives []replay.Objective
+	secrets    []string
+}
+
+// run executes a plan. An error beside a run says that its numbers do not add up: it is better looked at than
+// lost.
+func (x *execution) run(ctx context.Context, plan *replay.Plan) (*stats.Run, *replay.Result, error) {
+	e, o := x.e, x.o
+	bar := newProgress(e.err, e.errTTY, o.live, plan)
+	config := replay.Config{
+		Corpus: x.corpus, Plan: plan, Sender: x.sender, Destination: destination(x.target), Timestamps: replay.TimestampMode(o.timestamps),
+		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
+		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel,
+		Secrets:  x.secrets,
+		Progress: bar.update, Interval: bar.interval,
+	}
+	// Who waits for answers after an interrupt should know that this is what happens.
+	quiet := context.AfterFunc(ctx, func() { e.sayf("interrupted: waiting for the requests in flight; a second interrupt kills") })
+	result, err := replay.Run(ctx, config)
+	quiet()
+	bar.close()
+	if err != nil {
+		return nil, nil, err
+	}
+	run := &stats.Run{Tool: tool(), Labels: x.labels}
+	sums := result.Fill(run, config, x.target)
+	run.Objectives = replay.Judge(x.objectives, run)
+	return run, result, sums
+}
+
+// remark says what a reader of the percentiles must know.
+func remark(e *env, run *stats.Run) {
+	c := &run.Counts
+	if failed := c.Failed + c.TimedOut; failed > 0 && c.OK > 0 {
+		e.sayf("note: %d of %d requests failed (%s): the latencies are those of the others", failed, c.Sent, mostFrequent(run.Errors))
+	}
+	if c.Unconfirmed > 0 {
+		e.sayf("note: %d requests of protocol 2.0 were answered without the headers that say what was written: nothing confirms their samples", c.Unconfirmed)
+	}
+}
+
+// mostFrequent names the class of most errors.
+func mostFrequent(all []stats.ErrorCount) string {
+	if len(all) == 0 {
+		return "no class"
+	}
+	top := slices.MaxFunc(all, func(a, b stats.ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+	return fmt.Sprintf("%s × %d", top.Class, top.Count)
 }
 
 // ending is what a run says by its exit code when its result is out.
@@ -203,18 +258,37 @@ func ending(run *stats.Run) error {
 	case run.Interrupted:
 		return &statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: %d of %d requests were not sent", run.Counts.NotSent, run.Counts.Planned)}
 	case run.Counts.OK == 0:
-		return withHint(&statusError{code: exitInvalid, msg: "INVALID: no request was answered with success, so there is no latency to speak of"},
-			"look at the errors above; is the target up, and does it take remote write at this path?")
+		return withHint(&statusError{code: exitInvalid, msg: "INVALID: no request was answered with success, so there is no latency to speak of; most failed with " + mostFrequent(run.Errors)},
+			"is the target up, and does it take remote write at this path?")
 	case run.Client.Verdict != "valid":
-		return withHint(&statusError{code: exitInvalid, msg: "INVALID: the load generator was the limit: " + strings.Join(run.Client.Reasons, "; ")},
-			"lower --rate, or run the generator on a machine of its own")
+		invalid := &statusError{code: exitInvalid, msg: "INVALID: the load generator was the limit: " + strings.Join(run.Client.Reasons, "; ")}
+		if broken := brokenObjectives(run); broken != nil {
+			invalid.msg += "\n" + broken.Error()
+		}
+		return withHint(invalid, "lower --rate, or run the generator on a machine of its own")
+	}
+	return brokenObjectives(run)
+}
+
+func brokenObjectives(run *stats.Run) error {
+	var broken []string
+	for _, o := range run.Objectives {
+		if !o.Met {
+			broken = append(broken, fmt.Sprintf("%s, measured %s", o.Objective, o.Measured))
+		}
+	}
+	if len(broken) > 0 {
+		return &statusError{code: exitSLO, msg: "SLO broken: " + strings.Join(broken, "; ")}
 	}
 	return nil
 }
 
 // deliver writes and prints the result.
-func (o *replayOptions) deliver(e *env, run *stats.Run) error {
+func (o *replayOptions) deliver(e *env, run *stats.Run, result *replay.Result) error {
 	var errs []error
+	if o.hlog != "" {
+		errs = append(errs, emit(e, o.hlog, func(w io.Writer) error { return result.Recorder.WriteHLog(w, result.MeasuredAt, tool()) }))
+	}
 	if o.out != "" {
 		errs = append(errs, emit(e, o.out, run.WriteJSON))
 	}
@@ -244,7 +318,7 @@ func (o *replayOptions) loadCorpus(ctx context.Context, args []string) (*capture
 // openExisting opens a location to read from: a directory that is not there is a mistake, not an empty
 // store to create.
 func openExisting(ctx context.Context, location string) (store.Store, error) {
-	s, err := store.Open(ctx, location)
+	s, err := openStore(ctx, location)
 	if err != nil {
 		return nil, err
 	}
@@ -255,37 +329,6 @@ func openExisting(ctx context.Context, location string) (store.Store, error) {
 		}
 	}
 	return s, nil
-}
-
-// header collects what --header and the secret files add to every request.
-func (o *replayOptions) header() (map[string]string, error) {
-	h, err := keyValues("header", o.headers)
-	if err != nil {
-		return nil, err
-	}
-	for name := range h {
-		switch http.CanonicalHeaderKey(name) {
-		case "Authorization", "Proxy-Authorization", "X-Api-Key", "Cookie":
-			return nil, usagef("use --bearer-token-file or --api-key-file", "--header %s would show a secret in the process list", name)
-		}
-	}
-	for _, s := range []struct{ file, name, prefix string }{
-		{o.apiKeyFile, "X-Api-Key", ""}, {o.bearerFile, "Authorization", "Bearer "},
-	} {
-		if s.file == "" {
-			continue
-		}
-		secret, err := os.ReadFile(s.file)
-		if err != nil {
-			return nil, fmt.Errorf("reading the secret: %w", err)
-		}
-		value := strings.TrimSpace(string(secret))
-		if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return nil, withHint(fmt.Errorf("reading the secret: %s is empty or is not one line of text", s.file), "the file holds the secret and nothing else")
-		}
-		h[s.name] = s.prefix + value
-	}
-	return h, nil
 }
 
 // keyValues parses repeated name=value flags.
@@ -301,6 +344,27 @@ func keyValues(flag string, pairs []string) (map[string]string, error) {
 	return m, nil
 }
 
+// secrets are the values that a target might repeat in an answer: keys and tokens, and whatever stands in the query.
+func secrets(header map[string]string, target string) []string {
+	var all []string
+	add := func(s string) {
+		if len(s) >= 4 { // shorter ones hide nothing and would tear words apart
+			all = append(all, s)
+		}
+	}
+	for _, name := range []string{"Authorization", "X-Api-Key"} {
+		add(strings.TrimPrefix(header[name], "Bearer "))
+	}
+	if u, err := url.Parse(target); err == nil {
+		for _, values := range u.Query() {
+			for _, v := range values {
+				add(v)
+			}
+		}
+	}
+	return all
+}
+
 // destination names the endpoint in source–destination pairs.
 func destination(t stats.Target) string {
 	if t.Kind == "embedded" {
@@ -313,17 +377,21 @@ func destination(t stats.Target) string {
 	return u.Host
 }
 
-// warnOrder says when keeping order leaves less concurrency than was asked for.
+// warnOrder says when keeping order leaves less concurrency than was asked for, or is likely to hold an open loop up.
 func warnOrder(e *env, o *replayOptions, plan *replay.Plan, corpus *capture.Corpus) {
-	if o.order != "source" || plan.Loop != replay.Closed {
+	if o.order != "source" {
 		return
 	}
-	sources := map[string]bool{}
-	for _, en := range corpus.Entries() {
-		sources[en.Key.Org+"/"+en.Key.Cluster] = true
+	_, sources, err := replay.Sources(corpus, plan.FanOut)
+	if err != nil {
+		return
 	}
-	if plan.Concurrency > len(sources) {
-		e.sayf("note: %d requests in flight were asked for, but the corpus has %d sources whose order is kept; --order none lifts that",
-			plan.Concurrency, len(sources))
+	const few = 10 // with more a second, a source's own queue is soon part of its latency
+	switch n := len(sources); {
+	case plan.Loop == replay.Closed && plan.Concurrency > n:
+		e.sayf("note: %d requests in flight were asked for, but the corpus has %d sources whose order is kept; --order none lifts that", plan.Concurrency, n)
+	case plan.Loop == replay.Open && plan.RatePerS > few*float64(n):
+		e.sayf("note: %d sources share %.4g requests/s and their order is kept: at most %d are in flight, and waiting for one's turn is latency; --fan-out N or --order none lifts that",
+			n, plan.RatePerS, n)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,8 @@ type env struct {
 	out    io.Writer // results
 	err    io.Writer // everything else
 	getenv func(string) string
-	errTTY bool // err is a terminal: progress may redraw its line
+	errTTY bool         // err is a terminal: progress may redraw its line
+	drains *atomic.Bool // set by commands that finish their work after an interrupt; the others end at once
 }
 
 // sayf prints a line for people. Nobody can be told when that fails.
@@ -35,6 +37,7 @@ func processEnv() *env {
 	return &env{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv,
 		errTTY: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+		drains: new(atomic.Bool),
 	}
 }
 
@@ -42,9 +45,16 @@ func processEnv() *env {
 func run(args []string, e *env) int {
 	// The first signal asks the command to finish: a replay drains, a server lets requests end. After it
 	// the default action is back, so that a second one kills.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A pipe that closes early is a write error like another, after which everything is cleaned up.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	defer context.AfterFunc(ctx, stop)()
+	defer context.AfterFunc(ctx, func() {
+		stop()
+		if !e.drains.Load() {
+			os.Exit(exitInterrupted)
+		}
+	})()
 
 	root := newRootCommand(e)
 	root.SetArgs(args)
@@ -84,17 +94,21 @@ billed into money and concurrency over 24 months.`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnv(cmd, e.getenv) },
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Version = tool().Version
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef(fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath()), "%s", flagMessage(err))
 	})
 	root.AddCommand(
 		newServeCommand(e),
 		newReplayCommand(e),
+		newCaptureCommand(e),
+		newSelftestCommand(e),
 		newDeltasCommand(e),
 		newCompareCommand(e),
 		newGateCommand(e),
 		newInvocationsCommand(e),
 		newForecastCommand(e),
+		newLambdaHostCommand(e),
 		newVersionCommand(e),
 	)
 	return root

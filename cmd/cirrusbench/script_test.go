@@ -3,11 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"io/fs"
+	"math/big"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,9 +26,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cirrusbench/cirrusbench/internal/store/storetest"
 )
 
 func cutEnv(kv string) (name, value string, ok bool) { return strings.Cut(kv, "=") }
@@ -26,17 +39,22 @@ func cutEnv(kv string) (name, value string, ok bool) { return strings.Cut(kv, "=
 // commands are what scripts can say beside testscript's own.
 func commands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
-		"exitcode": exitCode,
-		"start":    start,
-		"stop":     stop,
-		"post":     post,
-		"get":      get,
-		"await":    await,
-		"objects":  objects,
-		"corrupt":  corrupt,
-		"bytes":    writeBytes,
-		"truncate": truncateFile,
-		"slow":     slowServer,
+		"exitcode":  exitCode,
+		"start":     start,
+		"terminate": terminate,
+		"post":      post,
+		"get":       get,
+		"await":     await,
+		"objects":   objects,
+		"corrupt":   corrupt,
+		"bytes":     writeBytes,
+		"truncate":  truncateFile,
+		"s3":        startS3,
+		"cert":      writeCertificate,
+		"bootstrap": buildBootstrap,
+		"slow":      slowServer,
+
+		"await-post": awaitPost,
 	}
 }
 
@@ -65,7 +83,7 @@ type process struct {
 	done   chan error
 }
 
-var listening = regexp.MustCompile(`listening on (http://\S+)`)
+var listening = regexp.MustCompile(`listening on (https?://\S+)`)
 
 // start runs `start NAME cirrusbench serve …` in the background, waits until it listens and sets $NAME to its URL.
 func start(ts *testscript.TestScript, _ bool, args []string) {
@@ -76,7 +94,10 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "TMPDIR="+ts.Getenv("TMPDIR"))
+	cmd.Env = os.Environ()
+	for _, name := range append([]string{"HOME", "TMPDIR"}, s3Env...) {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
 	r, w, err := os.Pipe()
 	ts.Check(err)
 	cmd.Stderr = w
@@ -103,7 +124,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	select {
 	case u := <-url:
 		ts.Setenv(args[0], u)
-		ts.Setenv(args[0]+"_ADDR", strings.TrimPrefix(u, "http://"))
+		ts.Setenv(args[0]+"_ADDR", u[strings.Index(u, "//")+2:])
 	case err := <-s.done:
 		ts.Fatalf("server ended: %v\n%s", err, s.stderr)
 	case <-time.After(30 * time.Second):
@@ -118,6 +139,64 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// s3Env is the environment in which a command finds the S3 server of startS3.
+var s3Env = []string{"AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+// startS3 starts an S3 server in memory with these buckets and lets the commands of the script find it: `s3 BUCKET…`.
+func startS3(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewServer(storetest.NewS3Server(args...))
+	ts.Defer(srv.Close)
+	for i, value := range []string{srv.URL, "us-east-1", "test", "testsecret"} {
+		ts.Setenv(s3Env[i], value)
+	}
+}
+
+// buildBootstrap builds the Lambda function as it is deployed: `bootstrap FILE`.
+func buildBootstrap(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: bootstrap FILE")
+	}
+	if out, err := goBuildBootstrap(context.Background(), ts.MkAbs(args[0])).CombinedOutput(); err != nil {
+		ts.Fatalf("building the bootstrap: %v\n%s", err, out)
+	}
+}
+
+func goBuildBootstrap(ctx context.Context, file string) *exec.Cmd {
+	return exec.CommandContext(ctx, "go", "build", "-tags", "lambda.norpc", "-o", file, "../cirrusbench-lambda")
+}
+
+// writeCertificate makes a self-signed certificate for loopback: `cert CERT KEY NAME`.
+func writeCertificate(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: cert CERT KEY NAME")
+	}
+	cert, key, err := selfSigned(args[2])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), cert, 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), key, 0o600))
+}
+
+// selfSigned returns a certificate for loopback and its key, both as PEM.
+func selfSigned(name string) (cert, key []byte, err error) {
+	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, priv.Public(), priv)
+	if err != nil {
+		return nil, nil, err
+	}
+	pk, err := x509.MarshalPKCS8PrivateKey(priv)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pk}), nil
+}
+
 type runningKey struct{}
 
 // running is the script's own table of servers.
@@ -129,11 +208,11 @@ func running(ts *testscript.TestScript) map[string]*process {
 	return m
 }
 
-// stop sends SIGTERM to a started server and expects it to end with code 0: `stop NAME [PATTERN]` also looks for a
-// pattern in what it printed.
-func stop(ts *testscript.TestScript, _ bool, args []string) {
+// terminate sends SIGTERM to a started server and expects it to end with code 0: `terminate NAME [PATTERN]` also looks for a
+// pattern in what it printed, which is in server.log then.
+func terminate(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 1 || running(ts)[args[0]] == nil {
-		ts.Fatalf("usage: stop NAME [PATTERN]")
+		ts.Fatalf("usage: terminate NAME [PATTERN]")
 	}
 	s := running(ts)[args[0]]
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
@@ -145,6 +224,7 @@ func stop(ts *testscript.TestScript, _ bool, args []string) {
 	case <-time.After(30 * time.Second):
 		ts.Fatalf("server does not stop")
 	}
+	ts.Check(os.WriteFile(ts.MkAbs("server.log"), s.stderr.Bytes(), 0o644))
 	if len(args) > 1 && !regexp.MustCompile(args[1]).Match(s.stderr.Bytes()) {
 		ts.Fatalf("server did not print %q:\n%s", args[1], s.stderr)
 	}
@@ -153,6 +233,21 @@ func stop(ts *testscript.TestScript, _ bool, args []string) {
 // post sends a file as a remote-write request: `post CODE URL FILE VERSION [Header=value…]`; VERSION is 1, 2 or -
 // (headers only by hand). A leading "chunked:" before the file leaves out Content-Length.
 func post(ts *testscript.TestScript, _ bool, args []string) {
+	roundTrip(ts, postRequest(ts, args), args[0])
+}
+
+// awaitPost posts until the status is CODE: `await-post CODE URL FILE VERSION [Header=value…]`.
+func awaitPost(ts *testscript.TestScript, _ bool, args []string) {
+	for range 600 {
+		if got := exchange(ts, postRequest(ts, args)); got == args[0] {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("never answered %s", args[0])
+}
+
+func postRequest(ts *testscript.TestScript, args []string) *http.Request {
 	if len(args) < 4 {
 		ts.Fatalf("usage: post CODE URL FILE VERSION [Header=value…]")
 	}
@@ -178,7 +273,7 @@ func post(ts *testscript.TestScript, _ bool, args []string) {
 		k, v, _ := strings.Cut(kv, "=")
 		req.Header.Set(k, v)
 	}
-	roundTrip(ts, req, args[0])
+	return req
 }
 
 // get fetches a page: `get CODE URL`.
@@ -214,7 +309,20 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 
 // roundTrip puts the answer, headers first, into the file "response".
 func roundTrip(ts *testscript.TestScript, req *http.Request, want string) {
-	resp, err := http.DefaultClient.Do(req)
+	if got := exchange(ts, req); got != want {
+		answer, err := os.ReadFile(ts.MkAbs("response"))
+		ts.Check(err)
+		ts.Fatalf("status %s, want %s\n%s", got, want, answer)
+	}
+}
+
+// exchange is roundTrip for any status, which it returns.
+func exchange(ts *testscript.TestScript, req *http.Request) string {
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, // the certificates of tests are self-signed
+	}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
 	ts.Check(err)
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
@@ -224,9 +332,7 @@ func roundTrip(ts *testscript.TestScript, req *http.Request, want string) {
 	ts.Check(resp.Header.Write(&b))
 	fmt.Fprintf(&b, "\n%s", body)
 	ts.Check(os.WriteFile(ts.MkAbs("response"), []byte(b.String()), 0o644))
-	if strconv.Itoa(resp.StatusCode) != want {
-		ts.Fatalf("status %d, want %s\n%s", resp.StatusCode, want, b.String())
-	}
+	return strconv.Itoa(resp.StatusCode)
 }
 
 // objects counts the regular files below a directory: `objects N DIR` or `objects FROM..TO DIR`. A directory that is
@@ -298,4 +404,22 @@ func truncateFile(ts *testscript.TestScript, _ bool, args []string) {
 	data, err := os.ReadFile(ts.MkAbs(args[1]))
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), data[:max(len(data)-n, 0)], 0o644))
+}
+
+// TestScriptsRunToTheirEnd: testscript has a command of its own called stop, which ends a script there and then, as
+// passed. Whoever means the server writes terminate.
+func TestScriptsRunToTheirEnd(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range scripts {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := regexp.MustCompile(`(?m)^\s*stop\b.*`).Find(b); at != nil {
+			t.Errorf("%s: %q ends the script early", file, at)
+		}
+	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,14 +17,17 @@ import (
 
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/server"
+	"github.com/cirrusbench/cirrusbench/internal/server/keys"
 	"github.com/cirrusbench/cirrusbench/internal/store"
 )
 
 type serveOptions struct {
 	listen, store                    string
+	keys, tlsCert, tlsKey            string
 	maxBody, maxDecoded, maxInFlight byteSize
+	futureTolerance                  time.Duration
 	drainTimeout                     time.Duration
-	quiet                            bool
+	legacyNames, accessLog, quiet    bool
 }
 
 func newServeCommand(e *env) *cobra.Command {
@@ -33,53 +38,96 @@ func newServeCommand(e *env) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the reference remote-write server",
 		Long: `Run the reference remote-write server: POST /api/v1/write takes Prometheus remote write 1.0 and 2.0,
-validates every request and stores its body as received, one object a request, synced to disk before
-the answer. The store is a corpus for 'cirrusbench replay'.
+validates every request and stores its body as received, one object a request, synced to disk (or put
+into S3) before the answer. The store is a corpus for 'cirrusbench replay'.
 
-GET /healthz, /readyz and /metrics are served beside it. The org is the X-Scope-OrgID header, else
-"default"; the cluster is the query parameter cluster_name, else "default". There is no authentication
-yet: listen on loopback, or put a proxy in front.
+S3 is configured as for the AWS CLI: AWS_REGION, credentials from the environment, ~/.aws or the role of
+the machine, and AWS_ENDPOINT_URL_S3 for another S3 server.
 
+GET /healthz, /livez, /readyz and /metrics are served beside it. The cluster is the query parameter
+cluster_name, else "default". With --keys the org is the one whose API key the request shows (Authorization:
+Bearer, Basic with the key as password, or bare; or X-Api-Key), and a request without a known key is
+refused. Without --keys there is no authentication: the org is the X-Scope-OrgID header or the path
+/ORG/api/v1/write, else "default"; listen on loopback, or put a proxy in front.
+
+--keys names a YAML file with the SHA-256 of each key (printf %s "$KEY" | sha256sum). An org may have
+several, so that keys can be rotated; a change is taken up within a second:
+
+  orgs:
+    alfa:
+      - 5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8
+
+When some series of a request are refused the others are stored, and the answer is a 400 that counts both.
 Overload and a failing store are answered 503 with Retry-After, never 429: Prometheus drops what gets a
 429. SIGTERM or Ctrl-C lets requests under way finish; a second one kills.
 
+The log is JSON, one line for each request that is not stored, or with --access-log for every request.
+Neither bodies nor keys are in it.
+
 ` + exitCodes(exitOK, exitFailed, exitUsage),
-		Example: `  cirrusbench serve --listen 127.0.0.1:9201 --store ./data
+		Example: `  cirrusbench serve --store ./data
   curl --data-binary @body.snappy -H 'Content-Type: application/x-protobuf' \
        -H 'Content-Encoding: snappy' 'http://127.0.0.1:9201/api/v1/write?cluster_name=prod'`,
 		Args: argsRange(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), e, &o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e.drains.Store(true)
+			return runServe(cmd.Context(), e, &o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:9201", "address to listen on; port 0 takes a free one and prints it")
-	f.StringVar(&o.store, "store", "./data", "where to keep requests: ./dir, file:///abs/dir, mem:, or null: to validate and discard")
+	f.StringVar(&o.store, "store", "./data", "where to keep requests: ./dir, file:///abs/dir, s3://bucket/prefix, mem:, or null: to validate and discard")
+	f.StringVar(&o.keys, "keys", "", "YAML file with the SHA-256 hashes of API keys by org; without it there is no authentication")
+	f.StringVar(&o.tlsCert, "tls-cert-file", "", "PEM certificate with its chain, to serve HTTPS; re-read when it changes")
+	f.StringVar(&o.tlsKey, "tls-key-file", "", "PEM key of --tls-cert-file")
 	f.Var(&o.maxBody, "max-body", "largest body as sent; above it 413")
 	f.Var(&o.maxDecoded, "max-decoded", "largest body after decompression; above it 400, before anything is allocated")
 	f.Var(&o.maxInFlight, "max-in-flight-bytes", "memory for requests under way; above it 503")
+	f.DurationVar(&o.futureTolerance, "future-tolerance", 10*time.Minute, "how far ahead of the clock a timestamp may be; negative: any")
+	f.BoolVar(&o.legacyNames, "legacy-names", false, "refuse series whose metric or label names need UTF-8")
+	f.BoolVar(&o.accessLog, "access-log", false, "log every request, not only those that are not stored")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long requests under way may take to finish at the end")
 	f.BoolVar(&o.quiet, "quiet", false, "log warnings and errors only")
 	return cmd
 }
 
 func runServe(ctx context.Context, e *env, o *serveOptions) error {
-	s, err := store.Open(ctx, o.store)
+	s, err := openStore(ctx, o.store)
 	if err != nil {
 		return err
 	}
+	if (o.tlsCert == "") != (o.tlsKey == "") {
+		return usagef("give both, or neither to serve HTTP", "--tls-cert-file and --tls-key-file go together")
+	}
+	if o.accessLog && o.quiet {
+		return usagef("leave one of them out", "--access-log and --quiet contradict each other")
+	}
 	level := slog.LevelInfo
-	if o.quiet {
+	switch {
+	case o.quiet:
 		level = slog.LevelWarn
+	case o.accessLog:
+		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level}))
 	srv, err := newHTTPServer(ctx, s, o, log)
 	if err != nil {
-		return usagef("raise --max-in-flight-bytes, or lower --max-body and --max-decoded", "%v", err)
+		return err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		return withHint(fmt.Errorf("listening on %s: %w", o.listen, err), "use --listen 127.0.0.1:0 for a free port")
 	}
-	if _, err := fmt.Fprintf(e.err, "listening on http://%s\n", l.Addr()); err != nil {
+	scheme := "http"
+	if o.tlsCert != "" {
+		cert, err := openCertificate(o.tlsCert, o.tlsKey, log)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		srv.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"h2", "http/1.1"}}
+		l, scheme = tls.NewListener(l, srv.http.TLSConfig), "https"
+	}
+	if _, err := fmt.Fprintf(e.err, "listening on %s://%s\n", scheme, l.Addr()); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	return srv.serve(ctx, l, o.drainTimeout)
@@ -94,8 +142,19 @@ type httpServer struct {
 func newHTTPServer(ctx context.Context, s store.Store, o *serveOptions, log *slog.Logger) (*httpServer, error) {
 	m := newMetrics()
 	cfg := server.Config{
-		Sink: server.NewStoreSink(s), Limits: remotewrite.Limits{MaxDecodedBytes: int(o.maxDecoded)},
+		Sink: server.NewStoreSink(s),
+		Limits: remotewrite.Limits{
+			MaxDecodedBytes: int(o.maxDecoded), LegacyNames: o.legacyNames,
+			FutureTolerance: cmp.Or(o.futureTolerance, time.Nanosecond), // 0 is no tolerance and not the default
+		},
 		MaxBodyBytes: int64(o.maxBody), MaxInFlightBytes: int64(o.maxInFlight), Logger: log, Metrics: m,
+	}
+	if o.keys != "" {
+		file, err := keys.Open(o.keys, log, nil)
+		if err != nil {
+			return nil, withHint(err, "write the keys as 'cirrusbench serve --help' shows")
+		}
+		cfg.Authenticate = file.Authenticate
 	}
 	if p, ok := s.(interface {
 		Probe(ctx context.Context) error
@@ -107,7 +166,7 @@ func newHTTPServer(ctx context.Context, s store.Store, o *serveOptions, log *slo
 	}
 	core, err := server.New(cfg)
 	if err != nil {
-		return nil, err
+		return nil, usagef("raise --max-in-flight-bytes, or lower --max-body and --max-decoded", "%v", err)
 	}
 	m.watch(core.InFlight)
 	mux := http.NewServeMux()
@@ -172,7 +231,10 @@ func startEmbeddedIn(ctx context.Context, dir string, maxDecoded byteSize) (*emb
 	if err != nil {
 		return nil, err
 	}
-	o := &serveOptions{maxBody: server.DefaultMaxBodyBytes, maxDecoded: maxDecoded, maxInFlight: max(server.DefaultMaxInFlightBytes, 4*maxDecoded)}
+	o := &serveOptions{
+		maxBody: server.DefaultMaxBodyBytes, maxDecoded: maxDecoded, maxInFlight: max(server.DefaultMaxInFlightBytes, 4*maxDecoded),
+		futureTolerance: 10 * time.Minute,
+	}
 	srv, err := newHTTPServer(ctx, s, o, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err

@@ -198,6 +198,9 @@ func (c *Corpus) Body(ctx context.Context, i int) ([]byte, error) {
 	return body, nil
 }
 
+// InMemory reports whether all bodies are kept in memory.
+func (c *Corpus) InMemory() bool { return c.bodies != nil }
+
 // list returns the objects to load, in the order of keys, and counts.
 func (c *Corpus) list(ctx context.Context, opt Options) ([]store.Object, error) {
 	var objects []store.Object

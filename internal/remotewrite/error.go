@@ -76,6 +76,7 @@ const (
 	reasonHistogramBounds
 	reasonHistogramMixed
 	reasonMetadataUTF8
+	reasonNameNotLegacy
 
 	reasonCount
 )
@@ -119,6 +120,7 @@ func (r reason) String() string {
 		reasonHistogramBounds:   "histogram_custom_bounds",
 		reasonHistogramMixed:    "histogram_mixed",
 		reasonMetadataUTF8:      "metadata_invalid_utf8",
+		reasonNameNotLegacy:     "name_not_legacy",
 	}[r]
 }
 
@@ -135,6 +137,8 @@ func (r reason) hint() string {
 		return "every series needs a non-empty __name__ label; look for a relabel rule that drops it"
 	case reasonTooManySeries, reasonTooManySamples, reasonTooManySymbols:
 		return "send smaller requests: in Prometheus lower queue_config.max_samples_per_send"
+	case reasonNameNotLegacy:
+		return "rename it with letters, digits and underscores; in Prometheus set metric_name_validation_scheme: legacy"
 	case reasonTooManyLabels, reasonLabelTooLong:
 		return "drop or shorten labels with write_relabel_configs"
 	}
@@ -211,6 +215,19 @@ type rejections struct {
 	reasons [reasonCount]int
 	total   int
 	why     reason // of the first refusal
+	cuts    []cut  // where in the message the refused fields are, in order
+}
+
+// cut is a part of a message that is refused: fields with their tags and lengths.
+type cut struct{ start, end uint32 }
+
+// cutOut notes that the field in b[start:end] is refused.
+func (r *rejections) cutOut(start, end int) {
+	if n := len(r.cuts); n > 0 && r.cuts[n-1].end == uint32(start) {
+		r.cuts[n-1].end = uint32(end)
+		return
+	}
+	r.cuts = append(r.cuts, cut{uint32(start), uint32(end)})
 }
 
 func (r *rejections) reset() {
@@ -218,7 +235,7 @@ func (r *rejections) reset() {
 		return
 	}
 	clear(r.first)
-	*r = rejections{first: r.first[:0]}
+	*r = rejections{first: r.first[:0], cuts: r.cuts[:0]}
 }
 
 func (r *rejections) add(why reason, text string) {

@@ -56,8 +56,8 @@ const fewLabels = 32
 
 // fastSeriesV1 reads a TimeSeries, or gives up.
 func (w *Walker) fastSeriesV1(b []byte) bool {
-	if w.maxName < 0x7f || w.maxValue < 0x7f {
-		return false // the lengths below would have to be checked
+	if w.maxName < 0x7f || w.maxValue < 0x7f || w.lim.LegacyNames {
+		return false // the lengths below would have to be checked, or the names
 	}
 	f := fastSum{minMS: math.MaxInt64, maxMS: math.MinInt64, sorted: true}
 	var keys [fewLabels]uint64
@@ -121,7 +121,7 @@ func distinct(keys []uint64) bool {
 // fastSeriesV2 reads the TimeSeries in all[i:end], or gives up.
 func (w *Walker) fastSeriesV2(all []byte, i, end int) bool {
 	b := all[:end]
-	if end-i < 2 || b[i] != 1<<3|wireLen {
+	if end-i < 2 || b[i] != 1<<3|wireLen || w.lim.LegacyNames {
 		return false
 	}
 	f := fastSum{minMS: math.MaxInt64, maxMS: math.MinInt64, sorted: true}

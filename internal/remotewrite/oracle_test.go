@@ -501,7 +501,30 @@ func compareWithOracle(tb testing.TB, w *Walker, v Version, b []byte, lim Limits
 	if got != wantSum {
 		tb.Fatalf("summary (-oracle +walk):\n%s\n%x", cmp.Diff(wantSum, got), b)
 	}
+	if want.refused > 0 && !want.malformed && len(want.request) == 0 {
+		checkCut(tb, w, v, b, lim, wantSum)
+	}
 	return why
+}
+
+// checkCut fails unless cutting what the last walk refused of b leaves a message that
+// the oracle accepts as a whole and reads as it read the good part of b.
+func checkCut(tb testing.TB, w *Walker, v Version, b []byte, lim Limits, accepted Summary) {
+	tb.Helper()
+	left := w.CutRefused(slices.Clone(b))
+	var again verdict
+	if v == V1 {
+		again = oracleV1(left, lim, capturedAt)
+	} else {
+		again = oracleV2(left, lim, capturedAt)
+	}
+	if accepted.Series == 0 {
+		again.request = nil // symbols alone are no request
+	}
+	if again.malformed || len(again.request) > 0 || again.refused > 0 || again.accepted != accepted {
+		tb.Fatalf("what is left of the message: malformed %v, %v, %d refused; summary (-want +got):\n%s\n%x\n%x",
+			again.malformed, again.request, again.refused, cmp.Diff(accepted, again.accepted), b, left)
+	}
 }
 
 // wantAnyError fails unless err is an *Error that keeps the promises all errors

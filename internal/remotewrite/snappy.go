@@ -62,6 +62,18 @@ func sniff(body []byte) error {
 	return nil
 }
 
+// EncodedLen is the most bytes that [Encode] makes of a message of n bytes.
+func EncodedLen(n int64) int64 { return 32 + n + n/6 }
+
+// Encode packs a message, of 3 GiB at most, as a snappy block into dst's capacity;
+// when dst is too small for [EncodedLen] it allocates. Neither may overlap the other.
+func Encode(dst, message []byte) []byte {
+	if need := EncodedLen(int64(len(message))); int64(cap(dst)) < need {
+		dst = make([]byte, need)
+	}
+	return snappy.Encode(dst[:cap(dst)], message)
+}
+
 // Decode unpacks a snappy block into dst's capacity and returns the decoded
 // bytes; when dst is too small it allocates once, with some room for the next
 // body. It makes the checks of [DecodedLen] first, so it never allocates more

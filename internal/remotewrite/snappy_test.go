@@ -86,6 +86,24 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+func TestEncode(t *testing.T) {
+	var buf []byte
+	for _, n := range []int{100_000, 0, 1, 100, 70_000} {
+		message := bytes.Repeat([]byte("message "), n/8+1)[:n]
+		if got := EncodedLen(int64(n)); got != int64(snappy.MaxEncodedLen(n)) {
+			t.Errorf("EncodedLen(%d) = %d, snappy says %d", n, got, snappy.MaxEncodedLen(n))
+		}
+		before := cap(buf)
+		buf = Encode(buf, message)
+		if before > 0 && cap(buf) != before {
+			t.Errorf("%d bytes: a buffer of %d bytes is not reused", n, before)
+		}
+		if got, err := snappy.Decode(nil, buf); err != nil || !bytes.Equal(got, message) {
+			t.Errorf("%d bytes: %d back, %v", n, len(got), err)
+		}
+	}
+}
+
 func TestDecodeReusesItsBuffer(t *testing.T) {
 	c := readCapture(t, "v1-prom242-500samples-plain.snappy")
 	buf, err := Decode(nil, c.body, 0)

@@ -50,6 +50,10 @@ type Limits struct {
 	MaxLabelNameBytes int
 	// MaxLabelBytes bounds one label value in bytes. Default 32 KiB.
 	MaxLabelBytes int
+	// LegacyNames refuses series whose metric or label names are not what Prometheus
+	// took before it took any UTF-8: [a-zA-Z_:][a-zA-Z0-9_:]* and the same without the
+	// colon. For storage that cannot keep others; it takes the walk off its fast path.
+	LegacyNames bool
 }
 
 // withDefaults fills in the defaults.
@@ -238,6 +242,26 @@ func (w *Walker) Walk(v Version, decoded []byte, lim Limits, now time.Time) (Sum
 	return w.sum.summary(), nil
 }
 
+// CutRefused takes what the last walk refused out of decoded, the message that it
+// walked, and returns what is left: the message that the Summary of that walk
+// describes. It works in place, so decoded is spoilt. Of a 2.0 request all symbols
+// stay, so that references hold.
+func (w *Walker) CutRefused(decoded []byte) []byte {
+	cuts := w.rej.cuts
+	if len(cuts) == 0 {
+		return decoded
+	}
+	n := int(cuts[0].start)
+	for i, c := range cuts {
+		next := len(decoded)
+		if i+1 < len(cuts) {
+			next = int(cuts[i+1].start)
+		}
+		n += copy(decoded[n:], decoded[c.end:next])
+	}
+	return decoded[:n]
+}
+
 // Rejections says what the last walk refused, when its error was about series
 // or metadata entries and not about the request as a whole. The result is the
 // caller's to keep.
@@ -424,10 +448,16 @@ func (w *Walker) checkLabels(b []byte, ls *labelList, whose string) (named, sort
 		case !ls.valid && (!utf8.Valid(name) || !utf8.Valid(b[l.value:l.value+l.valueLen])):
 			w.refuse(reasonLabelUTF8, "%slabel %s is not valid UTF-8 in its name or value", whose, quote(name))
 			continue
+		case w.lim.LegacyNames && !legacyLabel(name):
+			w.refuse(reasonNameNotLegacy, "%slabel %s has a name with other characters than a-z A-Z 0-9 _", whose, quote(name))
+			continue
 		case l.valueLen == 0:
 			w.sum.EmptyLabels++
 		case string(name) == "__name__":
 			named = true
+			if metric := b[l.value : l.value+l.valueLen]; w.lim.LegacyNames && !legacyMetric(metric) {
+				w.refuse(reasonNameNotLegacy, "the metric name %s has other characters than a-z A-Z 0-9 _ :", quote(metric))
+			}
 		}
 		if i > 0 {
 			switch c := bytes.Compare(prev, name); {
@@ -446,6 +476,20 @@ func (w *Walker) checkLabels(b []byte, ls *labelList, whose string) (named, sort
 	}
 	return named, sorted
 }
+
+// legacyMetric says whether s is a metric name by the rules before UTF-8.
+func legacyMetric(s []byte) bool {
+	for i, c := range s {
+		letter, digit := 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9'
+		if !letter && c != '_' && c != ':' && (!digit || i == 0) {
+			return false
+		}
+	}
+	return len(s) > 0
+}
+
+// legacyLabel is legacyMetric for the name of a label.
+func legacyLabel(s []byte) bool { return legacyMetric(s) && bytes.IndexByte(s, ':') < 0 }
 
 // duplicate looks for a repeated name among labels that are not in order.
 func (w *Walker) duplicate(b []byte, ls []label) (name []byte, twice bool) {

@@ -397,6 +397,58 @@ func TestWalkAllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestLegacyNames(t *testing.T) {
+	series := func(pairs ...string) prompb.TimeSeries {
+		var ls labels
+		for i := 0; i < len(pairs); i += 2 {
+			ls = append(ls, prompb.Label{Name: pairs[i], Value: pairs[i+1]})
+		}
+		return sampled(ls)
+	}
+	tests := []struct {
+		name   string
+		series prompb.TimeSeries
+		legacy bool
+	}{
+		{"plain", series("__name__", "up", "job", "x.y"), true},
+		{"recording rule", series("__name__", "job:up:rate5m_0"), true},
+		{"dot in the metric", series("__name__", "http.requests"), false},
+		{"digit first in the metric", series("__name__", "5xx"), false},
+		{"UTF-8 in the metric", series("__name__", "zürich"), false},
+		{"colon in a label", series("__name__", "up", "a:b", "x"), false},
+		{"digit first in a label", series("__name__", "up", "0", "x"), false},
+		{"space in a label", series("__name__", "up", "a b", "x"), false},
+		{"UTF-8 in a label", series("__name__", "up", "ü", "x"), false},
+		{"all letters", series("ABYZ_abyz019", "x", "__name__", "AZaz"), true},
+		{"neighbours of letters", series("__name__", "up", "a@", "x"), false},
+		{"bracket", series("__name__", "up", "a[", "x"), false},
+		{"backtick", series("__name__", "up", "`", "x"), false},
+		{"brace", series("__name__", "up", "{", "x"), false},
+	}
+	var w Walker
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			symbols := []string{""}
+			two := writev2.TimeSeries{Samples: []writev2.Sample{{Value: 1, Timestamp: nowMS}}}
+			for _, l := range tt.series.Labels {
+				symbols = append(symbols, l.Name, l.Value)
+				two.LabelsRefs = append(two.LabelsRefs, uint32(len(symbols)-2), uint32(len(symbols)-1))
+			}
+			for v, body := range map[Version][]byte{V1: v1(t, tt.series), V2: v2(t, symbols, two)} {
+				if _, err := w.Walk(v, body, Limits{}, capturedAt); err != nil {
+					t.Errorf("%s without the check: %v", v, err)
+				}
+				_, err := w.Walk(v, body, Limits{LegacyNames: true}, capturedAt)
+				if !tt.legacy {
+					wantError(t, err, 400, "name_not_legacy")
+				} else if err != nil {
+					t.Errorf("%s: %v", v, err)
+				}
+			}
+		})
+	}
+}
+
 // TestScratchIsBounded holds that the walker's memory follows its limits and
 // not what a body would have it keep.
 func TestScratchIsBounded(t *testing.T) {

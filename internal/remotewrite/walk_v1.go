@@ -20,6 +20,7 @@ func (w *Walker) walkV1(b []byte) *Error {
 				return w.malformed(V1)
 			}
 			known = true
+			refused := w.rej.total
 			if num == 3 {
 				if !w.metadataV1(b[start:end]) {
 					return w.malformed(V1)
@@ -35,6 +36,9 @@ func (w *Walker) walkV1(b []byte) *Error {
 				if w.overLimits() {
 					return w.limitError()
 				}
+			}
+			if w.rej.total > refused {
+				w.rej.cutOut(i, end)
 			}
 			i = end
 		default:

@@ -115,7 +115,11 @@ func (w *Walker) walkSeriesV2(b []byte, i int) *Error {
 			if !w.seriesV2(b, start, end) {
 				return w.malformed(V2)
 			}
+			refused := w.rej.total
 			w.endSeries()
+			if w.rej.total > refused {
+				w.rej.cutOut(i, end)
+			}
 		}
 		if w.overLimits() {
 			return w.limitError()

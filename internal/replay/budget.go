@@ -17,6 +17,21 @@ func newByteBudget(size int64) *byteBudget {
 	return &byteBudget{free: size, size: size, freed: make(chan struct{}, 1)}
 }
 
+// tryAcquire takes n bytes if they are free.
+func (b *byteBudget) tryAcquire(n int64) bool {
+	if n == 0 {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n = min(n, b.size)
+	if b.free < n {
+		return false
+	}
+	b.free -= n
+	return true
+}
+
 // acquire takes n bytes, waiting for them; false when ctx ends first. Only one goroutine may acquire.
 func (b *byteBudget) acquire(ctx context.Context, n int64) bool {
 	n = min(n, b.size)

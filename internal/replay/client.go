@@ -3,9 +3,9 @@ package replay
 import (
 	"fmt"
 	"math"
+	"os"
 	"runtime"
 	"runtime/metrics"
-	"slices"
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/stats"
@@ -14,30 +14,38 @@ import (
 // ClientUse is what the load generator itself consumed during a run. With an embedded server it includes
 // that server.
 type ClientUse struct {
-	CPU        time.Duration // user + system
-	Wall       time.Duration
-	Procs      int           // processors the process may use (GOMAXPROCS, which follows the cgroup quota)
-	GCPauseMax time.Duration // longest stop of the world for garbage collection (bucket's upper edge)
+	CPU              time.Duration // user + system
+	Wall             time.Duration
+	CPUs             float64       // processors the process may use: GOMAXPROCS, or a quota of its control group below it
+	GCPauseMax       time.Duration // longest stop of the world for garbage collection (bucket's upper edge)
+	GCPauses         time.Duration // all of them together, each counted as its bucket's upper edge
+	ThrottledPeriods int64         // periods in which the control group's CPU quota was used up
+	Throttled        time.Duration // how long the group then stood still
+	StealRatio       float64       // share of the machine's CPU time that its hypervisor gave to others
 }
 
 // CPURatio is the share of the CPU time available to the process that it used, 0 to 1.
 func (u ClientUse) CPURatio() float64 {
-	if u.Wall <= 0 || u.Procs == 0 {
+	if u.Wall <= 0 || u.CPUs == 0 {
 		return 0
 	}
-	return u.CPU.Seconds() / (u.Wall.Seconds() * float64(u.Procs))
+	return u.CPU.Seconds() / (u.Wall.Seconds() * u.CPUs)
 }
 
 // The limits beyond which the generator, not the target, may have made the numbers.
 const (
 	maxCPURatio      = 0.85
 	maxScheduleError = time.Millisecond // or 5 % of the median latency, whichever is more
+	maxStealRatio    = 0.05
+	maxGCRatio       = 0.01        // above it garbage collection is part of p99
+	minJudged        = time.Second // a shorter run says nothing about shares of time
 )
 
 // verdict judges whether the generator kept up: the run's latencies are only worth reading if it did.
 func verdict(u ClientUse, latencyP50, scheduleP99 time.Duration, embedded bool) stats.Client {
 	c := stats.Client{
-		CPURatio: u.CPURatio(), GCPauseMaxMS: ms(u.GCPauseMax), ScheduleErrorP99MS: ms(scheduleP99), Verdict: "valid", Reasons: []string{},
+		CPURatio: u.CPURatio(), CPUs: u.CPUs, GCPauseMaxMS: ms(u.GCPauseMax), ScheduleErrorP99MS: ms(scheduleP99),
+		ThrottledPeriods: u.ThrottledPeriods, ThrottledMS: ms(u.Throttled), StealRatio: u.StealRatio, Verdict: "valid", Reasons: []string{},
 	}
 	invalid := func(format string, args ...any) {
 		c.Verdict = "invalid"
@@ -46,12 +54,22 @@ func verdict(u ClientUse, latencyP50, scheduleP99 time.Duration, embedded bool) 
 	if limit := max(maxScheduleError, latencyP50/20); scheduleP99 > limit {
 		invalid("requests left %.3f ms after they were due at p99 although a slot was free (limit %.3f ms)", ms(scheduleP99), ms(limit))
 	}
-	if ratio := u.CPURatio(); ratio > maxCPURatio {
+	long := u.Wall >= minJudged
+	if ratio := u.CPURatio(); long && ratio > maxCPURatio {
 		who := "the generator"
 		if embedded {
 			who = "the generator and the embedded server"
 		}
-		invalid("%s used %.0f %% of the CPU it may use (limit %.0f %%)", who, ratio*100, maxCPURatio*100)
+		invalid("%s used %.0f %% of the CPU it may use, %.3g processors (limit %.0f %%)", who, ratio*100, u.CPUs, maxCPURatio*100)
+	}
+	if u.ThrottledPeriods > 0 {
+		invalid("the kernel throttled the generator's control group in %d periods, for %.1f ms: its CPU quota was used up", u.ThrottledPeriods, ms(u.Throttled))
+	}
+	if u.StealRatio > maxStealRatio {
+		invalid("the hypervisor took %.1f %% of the machine's CPU time (limit %.0f %%)", u.StealRatio*100, maxStealRatio*100)
+	}
+	if long && u.GCPauses.Seconds() > maxGCRatio*u.Wall.Seconds() {
+		invalid("the generator stood still for garbage collection for %.1f ms of %.1f s (limit %.0f %%)", ms(u.GCPauses), u.Wall.Seconds(), maxGCRatio*100)
 	}
 	return c
 }
@@ -63,12 +81,13 @@ type use struct {
 	at     time.Time
 	cpu    time.Duration
 	pauses *metrics.Float64Histogram
+	kernel kernelUse
 }
 
 func readUse() use {
 	sample := []metrics.Sample{{Name: "/sched/pauses/total/gc:seconds"}}
 	metrics.Read(sample)
-	u := use{at: time.Now(), cpu: processCPU()}
+	u := use{at: time.Now(), cpu: processCPU(), kernel: machine{os.DirFS("/")}.read()}
 	if sample[0].Value.Kind() == metrics.KindFloat64Histogram {
 		u.pauses = sample[0].Value.Float64Histogram()
 	}
@@ -76,19 +95,28 @@ func readUse() use {
 }
 
 func (u use) minus(before use) ClientUse {
-	c := ClientUse{CPU: u.cpu - before.cpu, Wall: u.at.Sub(before.at), Procs: runtime.GOMAXPROCS(0)}
+	c := ClientUse{
+		CPU: u.cpu - before.cpu, Wall: u.at.Sub(before.at), CPUs: min(float64(runtime.GOMAXPROCS(0)), machine{os.DirFS("/")}.quota()),
+		ThrottledPeriods: u.kernel.throttledPeriods - before.kernel.throttledPeriods, Throttled: u.kernel.throttled - before.kernel.throttled,
+	}
+	if total := u.kernel.total - before.kernel.total; total > 0 {
+		c.StealRatio = float64(u.kernel.steal-before.kernel.steal) / float64(total)
+	}
 	if u.pauses == nil || before.pauses == nil {
 		return c
 	}
-	for i, n := range slices.Backward(u.pauses.Counts) {
-		if n > before.pauses.Counts[i] {
-			if edge := u.pauses.Buckets[i+1]; !math.IsInf(edge, 0) {
-				c.GCPauseMax = time.Duration(edge * float64(time.Second))
-			} else {
-				c.GCPauseMax = time.Duration(u.pauses.Buckets[i] * float64(time.Second))
-			}
-			break
+	for i, n := range u.pauses.Counts {
+		n -= before.pauses.Counts[i]
+		if n == 0 {
+			continue
 		}
+		edge := u.pauses.Buckets[i+1]
+		if math.IsInf(edge, 0) {
+			edge = u.pauses.Buckets[i]
+		}
+		pause := time.Duration(edge * float64(time.Second))
+		c.GCPauseMax = pause // buckets ascend
+		c.GCPauses += time.Duration(n) * pause
 	}
 	return c
 }

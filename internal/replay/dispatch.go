@@ -11,6 +11,8 @@ type job struct {
 	warmup   bool
 	due      time.Duration // since the start of the run; closed loop: set when a worker starts it
 	slotFree bool          // when it was due, a worker was idle and its source had nothing in flight
+	late     time.Duration // open loop: how long after its due time it was submitted
+	zero     time.Duration // when the measured part begins
 	source   int
 	req      Outgoing
 	budget   int64 // bytes of the look-ahead budget that it gives back when done
@@ -25,13 +27,16 @@ type dispatcher struct {
 	busy    []bool      // guarded by mu: by source, one is in flight or ready
 	ready   []*job      // guarded by mu: may start, no worker was idle
 	pending int         // guarded by mu: submitted and not yet with a worker
-	room    *sync.Cond  // signalled when pending falls
+	out     int         // guarded by mu: with a worker
+	room    *sync.Cond  // signalled when pending falls to low, or all is done that waitIdle waits for
+	low     int         // guarded by mu: what waitRoom waits for; -1 when nobody does
+	idling  bool        // guarded by mu: waitIdle waits
 	order   Order
 	closed  bool // guarded by mu
 }
 
 func newDispatcher(order Order, sources int) *dispatcher {
-	d := &dispatcher{order: order, queues: make([][]*job, sources), busy: make([]bool, sources)}
+	d := &dispatcher{order: order, low: -1, queues: make([][]*job, sources), busy: make([]bool, sources)}
 	d.room = sync.NewCond(&d.mu)
 	return d
 }
@@ -56,6 +61,7 @@ func (d *dispatcher) submit(j *job) {
 		worker := d.idle[last]
 		d.idle = d.idle[:last]
 		j.slotFree = true
+		d.out++
 		worker <- j // buffered, and the worker waits: never blocks
 		return
 	}
@@ -66,6 +72,11 @@ func (d *dispatcher) submit(j *job) {
 // next returns the worker's next job, or nil when the run is over. done is the job it has just finished.
 func (d *dispatcher) next(worker chan *job, done *job) *job {
 	d.mu.Lock()
+	if done != nil {
+		if d.out--; d.idling && d.pending+d.out == 0 {
+			d.room.Signal()
+		}
+	}
 	if done != nil && d.order == OrderSource {
 		if q := d.queues[done.source]; len(q) > 0 {
 			d.ready = append(d.ready, q[0])
@@ -79,8 +90,10 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 		j := d.ready[0]
 		d.ready[0] = nil
 		d.ready = d.ready[1:]
-		d.pending--
-		d.room.Signal()
+		d.out++
+		if d.pending--; d.pending == d.low {
+			d.room.Signal()
+		}
 		d.mu.Unlock()
 		return j
 	}
@@ -94,14 +107,30 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 	return <-worker
 }
 
-// waitRoom blocks until fewer than limit jobs wait; the closed loop's feeder would otherwise queue the
-// whole plan.
+// waitRoom returns when fewer than limit jobs wait; the closed loop's feeder would otherwise queue the whole
+// plan. Once it has to wait it waits for half of them to go, or it would be woken for every single one.
 func (d *dispatcher) waitRoom(limit int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for d.pending >= limit && !d.closed {
+	if d.pending < limit {
+		return
+	}
+	d.low = limit / 2
+	for d.pending > d.low && !d.closed {
 		d.room.Wait()
 	}
+	d.low = -1
+}
+
+// waitIdle blocks until everything submitted is done.
+func (d *dispatcher) waitIdle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.idling = true
+	for d.pending+d.out > 0 && !d.closed {
+		d.room.Wait()
+	}
+	d.idling = false
 }
 
 // close ends the run: workers finish what is submitted and then get nil.
@@ -118,7 +147,7 @@ func (d *dispatcher) cancel() {
 	d.ready = nil
 	clear(d.queues)
 	d.pending = 0
-	d.finish()
+	d.finish() // which wakes waitRoom
 }
 
 // finish sends the idle workers home. mu is held.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/capture"
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
@@ -34,6 +36,11 @@ type Config struct {
 	MaxInFlight int           // open loop: requests in flight at most; time spent waiting for one is latency
 	Timeout     time.Duration // of one request; > 0
 	MaxDecoded  int           // cap on one object's decoded size in bytes; 0 = remotewrite's default
+	Retry       Retry
+	HashBodies  bool   // the sender signs: fill Outgoing.SHA256
+	FanOutLabel string // the label that a fan-out sets to the replica's cluster; "" = cluster
+	// Secrets are values that must not reach a result; a target may repeat them in its answers.
+	Secrets []string
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
 	Lookahead int64
 	// Progress is called about every Interval from one goroutine, and once more at the end. May be nil.
@@ -47,8 +54,10 @@ type Progress struct {
 	Planned            int // 0 when only a duration ends the run
 	Sent, OK, Failed   int64
 	TimedOut, InFlight int64
-	P50, P99           time.Duration // of requests that were ok, from due time
-	Due                int64         // entries whose time has come
+	P50, P90, P99      time.Duration // of requests that were ok, from due time
+	P999, Max          time.Duration
+	Retried            int64
+	Due                int64 // entries whose time has come
 	WarmingUp, Final   bool
 	PlannedTime        time.Duration
 }
@@ -57,13 +66,21 @@ type Progress struct {
 type Result struct {
 	Recorder    *stats.Recorder
 	StartedAt   time.Time // wall clock
+	MeasuredAt  time.Time // wall clock: when the measured part begins, the zero of the recorder
 	FinishedAt  time.Time
-	Planned     int // measured entries
+	Planned     int // measured entries of this shard
+	Warmup      int // entries of this shard before them
 	NotSent     int // of them never sent, because the run was interrupted
 	Interrupted bool
 	NotReady    int // entries whose body was not prepared when they were due, warm-up included
 	Client      ClientUse
 }
+
+// MaxWorkers bounds the requests in flight: each has a goroutine, a recorder and a connection of its own.
+const MaxWorkers = 1 << 15
+
+// errNothingOwned says that a shard has no part of the plan.
+var errNothingOwned = errors.New("no request of the plan falls to this shard")
 
 // Run executes the plan. When ctx is cancelled it stops starting requests, waits for those in flight
 // (each bounded by Timeout) and returns the full result with Interrupted set: nothing measured is lost.
@@ -91,7 +108,28 @@ func newEngine(c Config) (*engine, error) {
 	if c.Plan.Loop == Closed {
 		workers = c.Plan.Concurrency
 	}
-	return &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor}, nil
+	if workers > MaxWorkers {
+		return nil, fmt.Errorf("%d requests in flight are more than one process can have (limit %d)", workers, MaxWorkers)
+	}
+	if c.FanOutLabel == "" {
+		c.FanOutLabel = "cluster"
+	}
+	e := &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor}
+	if runtime.GOMAXPROCS(0) == 1 {
+		e.spin = 0 // the workers need the one processor
+	}
+	var err error
+	if e.sources, e.names, err = Sources(c.Corpus, c.Plan.FanOut); err != nil {
+		return nil, err
+	}
+	for i := range c.Corpus.Entries() {
+		e.captured = append(e.captured, e.sources[i*max(c.Plan.FanOut, 1)].Name())
+	}
+	e.ownWarmup, e.ownMeasured = c.Plan.Own()
+	if c.Plan.Total() > 0 && e.ownMeasured == 0 {
+		return nil, errNothingOwned
+	}
+	return e, nil
 }
 
 type engine struct {
@@ -102,12 +140,21 @@ type engine struct {
 	spin     time.Duration       // the last stretch before a due time, watched instead of slept
 	start    time.Time           // monotonic zero of every offset
 	disp     *dispatcher
-	prepared chan *job
+	prepared chan []*job // in batches: a hand-over costs more than most of what is done with a job
+	batch    []*job      // the feeder's own: what is left of the last one
+	jobs     sync.Pool   // of *job that were sent
 	budget   *byteBudget
-	notReady int // the feeder's own
+	notReady int           // the feeder's own, like zero
+	zero     time.Duration // when the measured part begins
+
+	sources                []Source // by object and replica
+	names                  []string // of the distinct sources
+	captured               []string // by object: the source that it was captured from, which names its pair
+	ownWarmup, ownMeasured int      // entries of this shard
+	interrupted            <-chan struct{}
 
 	live struct { // what Progress reads; mu guards hist only
-		sent, ok, failed, timedOut, inFlight, due atomic.Int64
+		sent, ok, failed, timedOut, inFlight, due, retried atomic.Int64
 
 		mu   sync.Mutex
 		hist *stats.Histogram
@@ -118,30 +165,36 @@ type engine struct {
 func (e *engine) since() time.Duration { return time.Since(e.start) }
 
 func (e *engine) run(ctx context.Context) (*Result, error) {
-	names, sources := sourcesOf(e.Corpus)
-	e.disp = newDispatcher(e.Order, len(names))
-	e.prepared = make(chan *job, 1024)
+	e.disp = newDispatcher(e.Order, len(e.names))
+	e.prepared = make(chan []*job, maxBatches)
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist = stats.NewHistogram()
 	before := readUse()
-	// A little lead lets the preparer fill the look-ahead and the workers start before anything is due.
-	const lead = 20 * time.Millisecond
+	// A little lead lets the workers start before anything is due, and in an open loop the preparer fill much of the
+	// look-ahead.
+	lead := 20 * time.Millisecond
+	if e.Plan.Loop == Open {
+		lead = 250 * time.Millisecond
+	}
 	e.start = time.Now().Add(lead)
 	startedAt := e.start
 
 	// feedCtx ends the feeding side: by the caller, or by a body that cannot be prepared.
 	feedCtx, stopFeeding := context.WithCancelCause(ctx)
 	defer stopFeeding(nil)
+	e.interrupted = ctx.Done()
 
 	recorders := make([]*stats.Recorder, e.workers)
 	var work sync.WaitGroup
 	for i := range recorders {
 		recorders[i] = stats.NewRecorder()
-		work.Go(func() { e.work(recorders[i], names) }) //nolint:contextcheck // what is sent is waited for, also after the end of ctx
+		work.Go(func() { e.work(recorders[i]) }) //nolint:contextcheck // what is sent is waited for, also after the end of ctx
 	}
 	var prep sync.WaitGroup
 	prep.Go(func() {
-		if err := e.prepareAll(feedCtx, sources); err != nil {
+		// The cause stands before the look-ahead ends, or the feeder would take the end for the plan's.
+		defer close(e.prepared)
+		if err := e.prepareAll(feedCtx); err != nil {
 			stopFeeding(err)
 		}
 	})
@@ -150,6 +203,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	// A cancelled run starts nothing more, also while the feeder is held up.
 	detach := context.AfterFunc(feedCtx, e.disp.cancel)
 	whole := e.feed(feedCtx)
+	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
 	if detach(); whole {
 		e.disp.close()
 	} else {
@@ -164,13 +218,17 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 		return nil, failed
 	}
 
+	if e.Plan.Loop == Closed {
+		use = readUse() // here the last answers are most of a short run
+	}
 	total := stats.NewRecorder()
 	for _, r := range recorders {
 		total.Merge(r)
 	}
 	res := &Result{
-		Recorder: total, StartedAt: startedAt.UTC(), FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
-		NotReady: e.notReady, Planned: e.Plan.Requests, Client: readUse().minus(before),
+		Recorder: total, StartedAt: startedAt.UTC(), MeasuredAt: startedAt.Add(e.zero).UTC(),
+		FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
+		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before),
 	}
 	sent := int(total.Counts().Sent)
 	if res.Planned == 0 {
@@ -181,61 +239,118 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 }
 
 // prepareAll fills the look-ahead in plan order and closes it at the end.
-func (e *engine) prepareAll(ctx context.Context, sources []int) error {
-	defer close(e.prepared)
+func (e *engine) prepareAll(ctx context.Context) error {
 	p := &preparer{
-		corpus: e.Corpus, plan: e.Plan, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
-		sources: sources, pass: -1, newestMS: newest(e.Corpus),
+		corpus: e.Corpus, plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
+		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies, pass: -1, newestMS: newest(e.Corpus),
 	}
-	for n := 0; e.Plan.Total() == 0 || n < e.Plan.Total(); n++ {
-		if ctx.Err() != nil {
+	var batch []*job
+	hand := func() bool {
+		if len(batch) == 0 {
+			return true
+		}
+		select {
+		case e.prepared <- batch:
+			batch = nil
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	total, owned := e.Plan.Total(), 0
+	for n := 0; total == 0 || n < total; n++ {
+		if stopped(ctx) {
 			return nil // that the caller stops is not the preparer's failure
 		}
+		if !e.Plan.Owns(n) {
+			if n > len(e.sources)*max(e.Plan.Shard.Total, 1) && owned == 0 {
+				return errNothingOwned
+			}
+			continue
+		}
+		owned++
+		// Preparing is the one thing here that computes for long. On two processors it would hold one for a whole
+		// time slice of 10 ms, and whoever has something due would wait.
+		runtime.Gosched()
 		j, err := p.prepare(ctx, n)
 		if err != nil {
 			return err
 		}
-		if !e.budget.acquire(ctx, j.budget) {
-			return nil
+		// What is held back here cannot give its bytes back: hand it over before waiting for any.
+		if !e.budget.tryAcquire(j.budget) {
+			if !hand() || !e.budget.acquire(ctx, j.budget) {
+				return nil
+			}
 		}
-		select {
-		case e.prepared <- j:
-		case <-ctx.Done():
+		batch = append(batch, j)
+		// Full batches are for when there is time: a feeder with nothing to do gets what there is.
+		if (len(batch) == maxBatch || len(e.prepared) == 0) && !hand() {
 			return nil
 		}
 	}
+	hand()
 	return nil
 }
+
+func stopped(ctx context.Context) bool { return ctx.Err() != nil }
+
+// The look-ahead has at most this many jobs, whatever their bytes.
+const (
+	maxBatch   = 32
+	maxBatches = 32
+)
 
 // feed submits prepared jobs, in an open loop each at its due time. It returns false when it ended before
 // the plan did.
 func (e *engine) feed(ctx context.Context) (whole bool) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	tightenTimer()
+	if e.Plan.Loop == Open {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		tightenTimer()
+	}
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)
+	e.zero = e.Plan.Due(e.Plan.Warmup)
+	var end *time.Timer // of a closed loop by time: the feeder may be held up, and the end comes without it
+	defer func() {
+		if end != nil {
+			end.Stop()
+		}
+	}()
+	measuring := false
 	for {
 		j, waited, ok := e.nextPrepared(ctx)
 		if !ok {
 			return ctx.Err() == nil
 		}
 		if e.Plan.Loop == Open {
-			if waited && e.since() > j.due {
+			if waited && e.since() > j.due && !j.warmup {
 				e.notReady++
 			}
 			if !e.sleepUntil(ctx, j.due) {
 				return false
 			}
+			j.late = e.since() - j.due
 		} else {
 			if !e.sleepUntil(ctx, 0) {
 				return false
 			}
 			e.disp.waitRoom(room)
-			if e.Plan.Duration > 0 && e.since() >= e.Plan.Duration {
+			if !measuring && !j.warmup {
+				measuring = true
+				if e.ownWarmup > 0 { // the measured part begins when all of it has ended
+					e.disp.waitIdle()
+					e.zero = e.since()
+				}
+				if e.Plan.Duration > 0 {
+					end = time.AfterFunc(e.zero+e.Plan.Duration-e.since(), e.disp.cancel)
+				}
+			}
+			if e.Plan.Duration > 0 && !j.warmup && e.since()-e.zero >= e.Plan.Duration {
 				return false
 			}
 		}
+		j.zero = e.zero
 		e.live.due.Add(1)
 		e.disp.submit(j)
 	}
@@ -244,17 +359,22 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 // nextPrepared takes the next job from the look-ahead; waited says that it was not there yet, ok that
 // there is one.
 func (e *engine) nextPrepared(ctx context.Context) (j *job, waited, ok bool) {
-	select {
-	case j, ok = <-e.prepared:
-		return j, false, ok
-	default:
+	if len(e.batch) == 0 {
+		select {
+		case e.batch, ok = <-e.prepared:
+		default:
+			waited = true
+			select {
+			case e.batch, ok = <-e.prepared:
+			case <-ctx.Done():
+			}
+		}
+		if !ok {
+			return nil, waited, false
+		}
 	}
-	select {
-	case j, ok = <-e.prepared:
-		return j, true, ok
-	case <-ctx.Done():
-		return nil, true, false
-	}
+	j, e.batch = e.batch[0], e.batch[1:]
+	return j, waited, true
 }
 
 // sleepUntil returns at offset t of the run, or false when ctx ends first. It sleeps in slices, so that a
@@ -276,7 +396,7 @@ func (e *engine) sleepUntil(ctx context.Context, t time.Duration) bool {
 }
 
 // work sends jobs until the dispatcher has no more.
-func (e *engine) work(rec *stats.Recorder, names []string) {
+func (e *engine) work(rec *stats.Recorder) {
 	hand := make(chan *job, 1)
 	var done *job
 	for {
@@ -284,36 +404,53 @@ func (e *engine) work(rec *stats.Recorder, names []string) {
 		if j == nil {
 			return
 		}
-		e.send(j, rec, names)
+		// A closed loop by time starts nothing after its end, also of what was submitted before.
+		if over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration; over {
+			e.budget.release(j.budget) // the preparer may wait for it
+		} else {
+			e.send(j, rec)
+		}
+		if done != nil {
+			e.jobs.Put(done)
+		}
 		done = j
 	}
 }
 
 // send delivers one job and records it. It does not take the run's context: what is sent is waited for.
-func (e *engine) send(j *job, rec *stats.Recorder, names []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), e.Timeout)
-	defer cancel()
+func (e *engine) send(j *job, rec *stats.Recorder) {
 	e.live.sent.Add(1)
 	e.live.inFlight.Add(1)
 	started := e.since()
 	if e.Plan.Loop == Closed {
 		j.due = started
 	}
-	resp := e.Sender.Send(ctx, &j.req)
+	resp := e.attempts(&j.req, started)
 	finished := e.since()
 	e.live.inFlight.Add(-1)
 
-	// The measured part's own zero: its first second is the timeline's first.
-	zero := e.Plan.Due(e.Plan.Warmup)
+	object, _, _ := e.Plan.Object(j.n)
 	o := stats.Observation{
-		Pair:     stats.PairKey{Source: names[j.source], Destination: e.Destination},
-		Intended: j.due - zero, Started: started - zero, Done: finished - zero,
-		Status: resp.Status, Samples: int64(j.req.Samples), Bytes: int64(len(j.req.Body)), Warmup: j.warmup,
+		// A fan-out's clusters are the captured one many times: their latencies are one pair's.
+		Pair: stats.PairKey{Source: e.captured[object], Destination: e.Destination},
+		// The measured part has its own zero: its first second is the timeline's first.
+		Intended: j.due - j.zero, Started: started - j.zero, Done: finished - j.zero,
+		Status: resp.Status, Samples: int64(j.req.Samples), Bytes: int64(len(j.req.Body)), Warmup: j.warmup, Retries: j.req.Attempt,
 	}
-	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, resp)
+	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, &resp)
+	o.Unconfirmed = o.Outcome == stats.OK && j.req.Version == remotewrite.V2 && !resp.Confirmed
+	for _, secret := range e.Secrets {
+		o.ErrorExample = strings.ReplaceAll(o.ErrorExample, secret, "[masked]")
+	}
 	rec.Record(o)
-	if e.Plan.Loop == Open && j.slotFree && !j.warmup {
-		rec.RecordScheduleError(started - j.due)
+	if e.Plan.Loop == Open && !j.warmup {
+		// With a slot free all of the delay is ours. Without one, what passed before the request was
+		// submitted still is: a generator that stood still must not count as a slow server.
+		if j.slotFree {
+			rec.RecordScheduleError(started - j.due)
+		} else {
+			rec.RecordScheduleError(j.late)
+		}
 	}
 	switch o.Outcome {
 	case stats.OK:
@@ -330,20 +467,46 @@ func (e *engine) send(j *job, rec *stats.Recorder, names []string) {
 	j.req.Body = nil
 }
 
+// attempts sends a request until it succeeds or is not to be retried; an interrupted run retries nothing
+// more. All attempts together are one request with one latency.
+func (e *engine) attempts(r *Outgoing, started time.Duration) Response {
+	var backoff time.Duration
+	for {
+		r.Now = time.Now()
+		r.Deadline = r.Now.Add(e.Timeout)
+		resp := e.Sender.Send(context.Background(), r)
+		wait, next, again := e.Retry.wait(&resp, backoff, e.since()-started)
+		if !again {
+			return resp
+		}
+		backoff = next
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-e.interrupted:
+			t.Stop()
+			return resp
+		}
+		r.Attempt++
+		e.live.retried.Add(1)
+	}
+}
+
 // judge decides what a response means. A 2xx of protocol 2.0 that confirms less than was sent is a
 // failure: the samples are gone and only these headers say so.
-func judge(r *Outgoing, resp Response) (outcome stats.Outcome, class, example string, written int64) {
-	if resp.Written != nil {
-		written = int64(resp.Written.Samples)
-	}
+func judge(r *Outgoing, resp *Response) (outcome stats.Outcome, class, example string, written int64) {
+	written = int64(min(resp.Written.Samples, r.Samples)) // more than was sent cannot have been written
 	switch {
 	case resp.Timeout:
-		return stats.TimedOut, errorClass(resp), resp.Err.Error(), 0
+		return stats.TimedOut, errorClass(*resp), resp.Err.Error(), 0
 	case resp.Err != nil:
-		return stats.Failed, errorClass(resp), resp.Err.Error(), 0
+		return stats.Failed, errorClass(*resp), resp.Err.Error(), 0
 	case resp.Status/100 != 2:
-		return stats.Failed, errorClass(resp), resp.Message, written
-	case resp.Written == nil:
+		return stats.Failed, errorClass(*resp), resp.Message, written
+	case !resp.Confirmed && r.Version == remotewrite.V2:
+		// 2.0 asks for the headers. Without them the latency counts and nothing says that the samples do.
+		return stats.OK, "", "", 0
+	case !resp.Confirmed:
 		// Protocol 1.0 confirms nothing beyond the status.
 		return stats.OK, "", "", int64(r.Samples)
 	case resp.Written.Samples < r.Samples || resp.Written.Histograms < r.Histograms || resp.Written.Exemplars < r.Exemplars:
@@ -381,36 +544,27 @@ func (e *engine) reportProgress() (stop func()) {
 
 func (e *engine) snapshot(final bool) Progress {
 	p := Progress{
-		Elapsed: max(e.since(), 0), Planned: e.Plan.Total(), Final: final, PlannedTime: e.Plan.Duration,
+		Elapsed: max(e.since(), 0), Planned: e.ownWarmup + e.ownMeasured, Final: final, PlannedTime: e.Plan.Duration,
 		Sent: e.live.sent.Load(), OK: e.live.ok.Load(), Failed: e.live.failed.Load(), TimedOut: e.live.timedOut.Load(),
-		InFlight: e.live.inFlight.Load(), Due: e.live.due.Load(),
+		InFlight: e.live.inFlight.Load(), Due: e.live.due.Load(), Retried: e.live.retried.Load(),
 	}
-	p.WarmingUp = p.Due < int64(e.Plan.Warmup)
+	if e.Plan.Total() == 0 {
+		p.Planned = 0
+	}
+	p.WarmingUp = p.Due < int64(e.ownWarmup)
 	if e.Plan.Loop == Open {
 		p.PlannedTime = e.Plan.Due(e.Plan.Total())
 	}
 	e.live.mu.Lock()
 	defer e.live.mu.Unlock()
 	if e.live.hist.Count() > 0 {
-		p.P50, p.P99 = e.live.hist.Quantile(0.5), e.live.hist.Quantile(0.99)
+		q := e.live.hist.Quantiles(0.5, 0.9, 0.99, 0.999)
+		for i, to := range []*time.Duration{&p.P50, &p.P90, &p.P99, &p.P999} {
+			*to = time.Duration(q[i] * float64(time.Millisecond))
+		}
+		p.Max = e.live.hist.Max()
 	}
 	return p
-}
-
-// sourcesOf numbers the sources of a corpus: a source is an org's cluster.
-func sourcesOf(c *capture.Corpus) (names []string, byObject []int) {
-	index := map[string]int{}
-	for _, en := range c.Entries() {
-		name := en.Key.Org + "/" + en.Key.Cluster
-		i, ok := index[name]
-		if !ok {
-			i = len(names)
-			index[name] = i
-			names = append(names, name)
-		}
-		byObject = append(byObject, i)
-	}
-	return names, byObject
 }
 
 // newest is the newest sample timestamp in a corpus, in ms since the epoch.

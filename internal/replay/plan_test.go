@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/quick"
 	"time"
 )
 
@@ -27,6 +26,9 @@ func TestNewPlan(t *testing.T) {
 		{"warm-up by time", PlanConfig{Objects: 10, RatePerS: 100, Duration: time.Second, WarmupDuration: time.Second / 2, Loop: true}, Open, 50, 100, 1490 * time.Millisecond},
 		{"warm-up by requests", PlanConfig{Objects: 10, Concurrency: 4, Requests: 100, WarmupRequests: 7, Loop: true}, Closed, 7, 100, 0},
 		{"no loop: the corpus is the end", PlanConfig{Objects: 10, RatePerS: 100, Duration: time.Second, WarmupRequests: 4}, Open, 4, 6, 90 * time.Millisecond},
+		{"a ramp is as long as it takes", PlanConfig{Objects: 10, Ramp: Ramp{0, 100, 10 * time.Second}, Loop: true}, Open, 0, 500, 9989994995},
+		{"steps are as long as they are", PlanConfig{Objects: 10, Steps: Steps{{10, time.Second}, {20, time.Second}}, Loop: true}, Open, 0, 30, 1950 * time.Millisecond},
+		{"fan-out: the corpus once is more", PlanConfig{Objects: 10, FanOut: 3, RatePerS: 10}, Open, 0, 30, 2900 * time.Millisecond},
 		{"closed loop by time has no end of requests", PlanConfig{Objects: 10, Concurrency: 2, Duration: time.Second, Loop: true}, Closed, 0, 0, 0},
 	}
 	for _, tt := range tests {
@@ -56,6 +58,15 @@ func TestNewPlanRefuses(t *testing.T) {
 		{PlanConfig{RatePerS: nan, Objects: 1}, []string{"rate must be a positive"}},
 		{PlanConfig{RatePerS: 2e6, Objects: 1}, []string{"beyond"}},
 		{PlanConfig{RatePerS: 1, Concurrency: 1, Objects: 1}, []string{"exclude each other"}},
+		{PlanConfig{RatePerS: 1, Speed: 2, Objects: 1}, []string{"rate and original timing exclude"}},
+		{PlanConfig{Ramp: Ramp{1, 2, 3}, Concurrency: 2, Objects: 1}, []string{"ramp (open loop) and concurrency"}},
+		{PlanConfig{Poisson: true, Objects: 1}, []string{"poisson arrivals need a rate"}},
+		{PlanConfig{Poisson: true, Speed: 1, Objects: 1}, []string{"poisson arrivals need a rate"}},
+		{PlanConfig{Speed: nan, Objects: 1}, []string{"speed must be"}},
+		{PlanConfig{Speed: 1, MaxGap: -1, Objects: 1}, []string{"longest gap"}},
+		{PlanConfig{Speed: 1, Objects: 1}, []string{"needs the time of each"}},
+		{PlanConfig{FanOut: -1, Objects: 1}, []string{"fan-out"}},
+		{PlanConfig{RatePerS: 1e6, Duration: 1e6 * time.Second, Objects: 1}, []string{"a plan of more than"}},
 		{PlanConfig{Duration: -1, Requests: -1, Concurrency: -1, Objects: 1}, []string{"duration", "requests", "concurrency"}},
 		{PlanConfig{WarmupDuration: time.Second, Objects: 1}, []string{"closed loop has no planned rate"}},
 		{PlanConfig{WarmupRequests: 10, Objects: 10}, []string{"uses up the corpus"}},
@@ -71,20 +82,6 @@ func TestNewPlanRefuses(t *testing.T) {
 				t.Errorf("%+v: error %q does not say %q", tt.in, err, w)
 			}
 		}
-	}
-}
-
-// TestConstantNeverGoesBack: due times never decrease, and the n-th lies at n/rate to the nanosecond
-// however long the run.
-func TestConstantNeverGoesBack(t *testing.T) {
-	f := func(rate uint32, n uint32) bool {
-		c := Constant{RatePerS: float64(rate%1_000_000 + 1)}
-		a, b := c.Due(int(n)), c.Due(int(n)+1)
-		want := float64(n) / c.RatePerS * 1e9
-		return a <= b && float64(a)-want < 2 && want-float64(a) < 2
-	}
-	if err := quick.Check(f, &quick.Config{MaxCount: 100_000}); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -108,6 +105,9 @@ func TestPlanSHA256(t *testing.T) {
 		"another length":   sum(func(c *PlanConfig) { c.Duration = 2 * time.Second }, "a", "b"),
 		"another warm-up":  sum(func(c *PlanConfig) { c.WarmupRequests = 1 }, "a", "b"),
 		"another order":    sum(same, "b", "a"),
+		"other arrivals":   sum(func(c *PlanConfig) { c.Poisson = true; c.Duration = 0; c.Requests = 10 }, "a", "b"),
+		"another fan-out":  sum(func(c *PlanConfig) { c.FanOut = 2 }, "a", "b"),
+		"another seed":     sum(func(c *PlanConfig) { c.Seed = 2 }, "a", "b"),
 		"another boundary": sum(same, "ab", ""),
 	} {
 		if other == base {

@@ -2,7 +2,10 @@ package replay
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/golang/snappy"
@@ -30,49 +33,57 @@ const (
 // cost far more than a schedule error may.
 type preparer struct {
 	corpus     *capture.Corpus
+	jobs       *sync.Pool
 	plan       *Plan
+	sources    []Source // by object and replica
+	label      string   // that a fan-out sets to the replica's cluster
+	hash       bool
 	mode       TimestampMode
 	maxDecoded int
 	start      time.Time            // wall clock of the run's start
 	since      func() time.Duration // since the start
-	sources    []int                // by object
 	newestMS   int64                // newest sample timestamp of the corpus
 
 	scratch   []byte
+	relabeled []byte
 	pass      int // -1 before the first
 	passDelta int64
 }
 
 // prepare returns plan entry n as a job. It reads and decodes, and so may fail; the job's body is its own.
-func (p *preparer) prepare(ctx context.Context, n int) (*job, error) {
-	object, pass := p.plan.Object(n)
-	entry := p.corpus.Entries()[object]
+func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
+	object, replica, pass := p.plan.Object(n)
+	entry := &p.corpus.Entries()[object]
 	raw, err := p.corpus.Body(ctx, object)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", entry.Key, err)
 	}
-	j := &job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: p.sources[object]}
+	if p.hash {
+		defer func() {
+			if j != nil {
+				sum := sha256.Sum256(j.req.Body)
+				j.req.SHA256 = hex.EncodeToString(sum[:])
+			}
+		}()
+	}
+	source := &p.sources[object*p.plan.FanOut+replica]
+	if used, ok := p.jobs.Get().(*job); ok {
+		j = used
+	} else {
+		j = new(job)
+	}
+	*j = job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: source.number}
 	j.req = Outgoing{
-		Org: entry.Key.Org, Cluster: entry.Key.Cluster, Version: entry.Key.Version, Body: raw,
+		Org: entry.Key.Org, Cluster: source.Cluster, Version: entry.Key.Version, Body: raw,
 		Samples: entry.Samples, Histograms: entry.Histograms, Exemplars: entry.Exemplars,
 	}
-	if p.mode == Keep || !entry.HasTimestamp {
+	if !p.corpus.InMemory() {
+		j.budget = int64(len(raw))
+	}
+	delta := p.delta(j.due, pass, entry)
+	if delta == 0 && replica == 0 {
+		// Bodies of a corpus in memory cost nothing more; others wait here like shifted ones.
 		return j, nil
-	}
-	due := j.due
-	if p.plan.Loop == Closed {
-		due = p.since() // nothing is due in a closed loop; it will be sent soon
-	}
-	dueMS := p.start.Add(due).UnixMilli()
-	delta := dueMS - entry.MaxTimestampMS
-	if p.mode == Shift {
-		if next := dueMS - p.newestMS; p.pass < 0 {
-			p.pass, p.passDelta = pass, next
-		} else if pass != p.pass {
-			// At least 1 ms further than the pass before, or a fast run would send a body twice.
-			p.pass, p.passDelta = pass, max(next, p.passDelta+1)
-		}
-		delta = p.passDelta
 	}
 	if p.scratch, err = remotewrite.Decode(p.scratch[:0], raw, p.maxDecoded); err != nil {
 		return nil, fmt.Errorf("decoding %s: %w", entry.Key, err)
@@ -80,7 +91,35 @@ func (p *preparer) prepare(ctx context.Context, n int) (*job, error) {
 	if err = remotewrite.Shift(entry.Key.Version, p.scratch, delta); err != nil {
 		return nil, fmt.Errorf("shifting the timestamps of %s: %w", entry.Key, err)
 	}
-	j.req.Body = snappy.Encode(nil, p.scratch)
+	decoded := p.scratch
+	if replica > 0 {
+		if p.relabeled, err = remotewrite.Relabel(p.relabeled[:0], entry.Key.Version, p.scratch, p.label, source.Cluster); err != nil {
+			return nil, fmt.Errorf("relabelling %s: %w", entry.Key, err)
+		}
+		decoded = p.relabeled
+	}
+	j.req.Body = snappy.Encode(nil, decoded)
 	j.budget = int64(len(j.req.Body))
 	return j, nil
+}
+
+// delta is how far the timestamps of an entry are moved, in ms.
+func (p *preparer) delta(due time.Duration, pass int, entry *capture.Entry) int64 {
+	if p.mode == Keep || !entry.HasTimestamp {
+		return 0
+	}
+	if p.plan.Loop == Closed {
+		due = p.since() // nothing is due in a closed loop; it will be sent soon
+	}
+	dueMS := p.start.Add(due).UnixMilli()
+	if p.mode == Now {
+		return dueMS - entry.MaxTimestampMS
+	}
+	if next := dueMS - p.newestMS; p.pass < 0 {
+		p.pass, p.passDelta = pass, next
+	} else if pass != p.pass {
+		// At least 1 ms further than the pass before, or a fast run would send a body twice.
+		p.pass, p.passDelta = pass, max(next, p.passDelta+1)
+	}
+	return p.passDelta
 }

@@ -14,12 +14,19 @@ import (
 func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	run.StartedAt, run.FinishedAt, run.Interrupted = r.StartedAt, r.FinishedAt, r.Interrupted
 	run.Plan = stats.Plan{
-		Loop: string(c.Plan.Loop), Arrival: "constant", Timing: "rate", RatePerS: c.Plan.RatePerS,
-		Concurrency: c.Plan.Concurrency, MaxInFlight: c.MaxInFlight, Planned: int64(r.Planned), Warmup: int64(c.Plan.Warmup),
-		Seed: c.Plan.Seed, SHA256: c.Plan.SHA256(keys(c.Corpus)),
+		Loop: string(c.Plan.Loop), Arrival: c.Plan.Arrival, Timing: c.Plan.Timing, RatePerS: c.Plan.RatePerS,
+		Concurrency: c.Plan.Concurrency, MaxInFlight: c.MaxInFlight, Planned: int64(r.Planned), Warmup: int64(r.Warmup),
+		Seed: c.Plan.Seed, SHA256: c.Plan.SHA256(Keys(c.Corpus)),
+	}
+	run.Plan.Order, run.Plan.Timestamps, run.Plan.TimeoutMS = string(c.Order), string(c.Timestamps), ms(c.Timeout)
+	if c.Plan.FanOut > 1 {
+		run.Plan.FanOut = c.Plan.FanOut
 	}
 	if c.Plan.Loop == Closed {
-		run.Plan.Arrival, run.Plan.Timing, run.Plan.MaxInFlight = "on answer", "none", c.Plan.Concurrency
+		run.Plan.MaxInFlight = c.Plan.Concurrency
+	}
+	if s := c.Plan.Shard; s.Total > 1 {
+		run.Plan.Shard = &stats.Shard{Index: s.Index, Total: s.Total, By: string(s.By), PlannedAll: int64(c.Plan.Requests)}
 	}
 	run.Corpus = stats.Corpus{
 		Location: c.Corpus.Location, Objects: int64(len(c.Corpus.Entries())), Bytes: c.Corpus.Bytes,
@@ -32,6 +39,11 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	}
 	toDuration := func(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 	run.Client = verdict(r.Client, toDuration(run.Latency.P50MS), toDuration(run.ScheduleError.P99MS), target.Kind == "embedded")
+	if run.Counts.OK == 0 && run.Counts.Planned > 0 && !run.Interrupted {
+		run.Client.Verdict = "invalid"
+		run.Client.Reasons = append(run.Client.Reasons, "no request was answered with success, so there is no latency to speak of")
+	}
+	r.spread(run, c.Plan)
 	if r.NotReady > 0 && r.NotReady*100 > r.Planned {
 		run.Client.Verdict = "invalid"
 		run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf("%d bodies were not prepared when they were due", r.NotReady))
@@ -39,8 +51,23 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	return run.Check()
 }
 
-// keys yields the corpus objects' keys in replay order.
-func keys(c *capture.Corpus) iter.Seq[string] {
+// spread makes the achieved rate that of the time the plan covers. The recorder sees the first request's due time
+// and the last one's answer, which leaves out the gap behind the last: 3 requests at 2/s would make 3/s.
+func (r *Result) spread(run *stats.Run, p *Plan) {
+	if p.Loop != Open || r.Interrupted || p.Shard.Total > 1 {
+		return
+	}
+	span := p.Due(p.Total()) - p.Due(p.Warmup)
+	if was := run.Achieved.DurationMS; was > 0 && ms(span) > was {
+		factor := was / ms(span)
+		run.Achieved = stats.Achieved{
+			RatePerS: run.Achieved.RatePerS * factor, SamplesPerS: run.Achieved.SamplesPerS * factor, DurationMS: ms(span),
+		}
+	}
+}
+
+// Keys yields the corpus objects' keys in replay order.
+func Keys(c *capture.Corpus) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, e := range c.Entries() {
 			if !yield(e.Key.String()) {

@@ -27,16 +27,22 @@ type Outgoing struct {
 	Samples      int    // what the body holds, as the remote write specification counts them
 	Histograms   int
 	Exemplars    int
+	SHA256       string    // of Body in hex, where Config.HashBodies asks for it
+	Attempt      int       // 0 for the first, then how often it was sent before
+	Now          time.Time // when it is handed to the sender
+	Deadline     time.Time // when the sender must have given up; zero = never
 }
 
 // Response is what came of sending an Outgoing. Err is nil for every complete HTTP answer, also 4xx and
-// 5xx; Written is nil unless the server said what it wrote.
+// 5xx.
 type Response struct {
-	Status  int
-	Written *Written
-	Message string // start of an error answer's body, one line
-	Err     error
-	Timeout bool
+	Status     int
+	Confirmed  bool // the server said what it wrote
+	Written    Written
+	RetryAfter time.Duration // what the server asks for with a 429 or 5xx; 0 = nothing
+	Message    string        // start of an error answer's body, one line
+	Err        error
+	Timeout    bool
 }
 
 // Written is what a receiver of protocol 2.0 confirms in its X-Prometheus-Remote-Write-*-Written headers.
@@ -46,123 +52,207 @@ type Written struct {
 
 // Sender delivers one request and returns when the last byte of the answer is read. It must be safe for
 // concurrent use, keep connections alive between calls, and never retry by itself: a retry the engine
-// does not see is latency nobody recorded.
+// does not see is latency nobody recorded. The end of ctx breaks a request off, as r.Deadline does.
 type Sender interface {
 	Send(ctx context.Context, r *Outgoing) Response
+	// Close drops the connections; no Send may be under way.
+	Close()
 }
 
-// HTTPConfig is what an HTTPSender needs to know.
+// HTTPConfig is what a sender needs to know of its target.
 type HTTPConfig struct {
 	URL         string            // http or https; an empty path becomes /api/v1/write
 	MaxInFlight int               // connections kept open
 	Header      map[string]string // added to every request, replacing what the sender sets; values may be secret
 	UserAgent   string
-	Org         string // replaces the captured org; "" keeps it
-	TLS         *tls.Config
+	TLS         *tls.Config                           // of https; nil = the system's roots
+	UnixSocket  string                                // path of a socket to connect to instead of the URL's host
+	Proxy       func(*http.Request) (*url.URL, error) // nil = none
+	HTTP1       bool                                  // no HTTP/2 even if the server offers it
+	// Sign signs a request whose body has the given SHA-256 in hex. It must not read the body.
+	Sign func(ctx context.Context, r *http.Request, bodySHA256 string) error
 }
 
-// HTTPSender posts requests over net/http (HTTP/1.1, and HTTP/2 where TLS negotiates it).
-type HTTPSender struct {
-	client    *http.Client
-	transport *http.Transport
-	url       url.URL
-	query     url.Values
-	header    http.Header
-	org       string
+const connectTimeout = 10 * time.Second
+
+// target is what both senders know of where requests go.
+type target struct {
+	url    url.URL
+	host   string // Host header
+	query  url.Values
+	header http.Header
+	tls    *tls.Config
 }
 
-// NewHTTPSender checks the configuration; it does not connect.
-func NewHTTPSender(c HTTPConfig) (*HTTPSender, error) {
+func newTarget(c HTTPConfig) (target, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil {
-		return nil, fmt.Errorf("parsing target: %w", err)
+		// The parser's own message repeats the URL, which may hold a key.
+		return target{}, errors.New("target is not a URL")
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("target %q is not an http:// or https:// URL", u.Redacted())
+		return target{}, errors.New("target does not begin with http:// or https:// and a host")
 	}
 	if u.User != nil {
-		return nil, errors.New("target has credentials in its URL, where they reach logs and results: hand them over in a file")
+		return target{}, errors.New("target has credentials in its URL, where they reach logs and results: hand them over in a file")
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/api/v1/write"
 	}
+	u.Fragment = ""
+	u.RawQuery = strings.ReplaceAll(u.RawQuery, " ", "%20") // url.Parse leaves them, and they end the request line
+	t := target{url: *u, host: u.Host, query: u.Query(), header: http.Header{"User-Agent": {c.UserAgent}}}
+	for k, v := range c.Header {
+		if !validHeader(k, v) {
+			return target{}, fmt.Errorf("header %q has a name or a value that HTTP does not allow", k) // the value may be secret
+		}
+		if http.CanonicalHeaderKey(k) == "Host" {
+			t.host = v
+			continue
+		}
+		t.header.Set(k, v)
+	}
+	return t, nil
+}
+
+// validHeader says whether a header may go on the wire as it is: no byte in it ends the line.
+func validHeader(name, value string) bool {
+	const separators = "()<>@,;:\\\"/[]?={} \t"
+	bad := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(separators, r) }
+	if name == "" || strings.ContainsFunc(name, bad) {
+		return false
+	}
+	return !strings.ContainsFunc(value, func(r rune) bool { return (r < ' ' && r != '\t') || r == 0x7f })
+}
+
+// URL is where the requests go, for the run file. It leaves out the query, which may hold a key.
+func (t *target) URL() string {
+	u := t.url
+	u.RawQuery, u.ForceQuery = "", false
+	return u.String()
+}
+
+// requestURL is the target with the request's cluster, unless the target names one.
+func (t *target) requestURL(r *Outgoing) *url.URL {
+	u := t.url
+	if !t.query.Has("cluster_name") && r.Cluster != "" {
+		if u.RawQuery != "" {
+			u.RawQuery += "&"
+		}
+		u.RawQuery += "cluster_name=" + url.QueryEscape(r.Cluster)
+	}
+	return &u
+}
+
+// headerOf is what Prometheus sends with a request, and the user's own headers over it.
+func (t *target) headerOf(r *Outgoing) http.Header {
+	h := make(http.Header, len(t.header)+5)
+	h["Content-Type"] = []string{r.Version.ContentType()}
+	h["Content-Encoding"] = []string{"snappy"}
+	h.Set(remotewrite.HeaderVersion, r.Version.HeaderValue())
+	h.Set("X-Scope-OrgID", r.Org)
+	if r.Attempt > 0 {
+		h.Set("Retry-Attempt", strconv.Itoa(r.Attempt)) // as Prometheus does
+	}
+	maps.Copy(h, t.header)
+	return h
+}
+
+// tlsFor returns a copy of c, which may be nil, for one host.
+func tlsFor(c *tls.Config, host string) *tls.Config {
+	if c == nil {
+		c = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	c = c.Clone()
+	if c.ServerName == "" {
+		c.ServerName = host
+	}
+	return c
+}
+
+// HTTPSender posts requests over net/http (HTTP/1.1, and HTTP/2 where TLS negotiates it).
+type HTTPSender struct {
+	target
+	client    *http.Client
+	transport *http.Transport
+	sign      func(ctx context.Context, r *http.Request, bodySHA256 string) error
+}
+
+// NewHTTPSender checks the configuration; it does not connect.
+func NewHTTPSender(c HTTPConfig) (*HTTPSender, error) {
+	tg, err := newTarget(c)
+	if err != nil {
+		return nil, err
+	}
 	n := max(c.MaxInFlight, 1)
-	// WriteBufferSize: head and body of a usual request (11–72 KB) leave in one write; with the default
-	// 4 KB the body goes through an io.Copy buffer of its own, 22 KB of garbage a request.
+	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}
+	dial := dialer.DialContext
+	if c.UnixSocket != "" {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", c.UnixSocket)
+		}
+	}
+	// WriteBufferSize: head and body of nearly every request leave in one write; with the default 4 KB the
+	// body goes through an io.Copy buffer of its own, 22 KB of garbage a request.
 	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
+		Proxy:                 c.Proxy,
+		DialContext:           dial,
+		TLSHandshakeTimeout:   connectTimeout,
 		TLSClientConfig:       c.TLS,
-		ForceAttemptHTTP2:     true,
+		ForceAttemptHTTP2:     !c.HTTP1,
 		DisableCompression:    true,
 		MaxIdleConns:          n,
 		MaxIdleConnsPerHost:   n,
 		MaxConnsPerHost:       n,
 		IdleConnTimeout:       90 * time.Second,
-		WriteBufferSize:       64 << 10,
+		WriteBufferSize:       256 << 10,
 		ExpectContinueTimeout: time.Second,
 	}
-	s := &HTTPSender{
+	if c.HTTP1 {
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
+	}
+	return &HTTPSender{
+		target: tg,
 		client: &http.Client{
 			Transport:     t,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		transport: t,
-		url:       *u,
-		query:     u.Query(),
-		header:    http.Header{"User-Agent": {c.UserAgent}},
-		org:       c.Org,
-	}
-	for k, v := range c.Header {
-		s.header.Set(k, v)
-	}
-	return s, nil
+		sign:      c.Sign,
+	}, nil
 }
 
-// Close drops the idle connections.
+// Close implements Sender.
 func (s *HTTPSender) Close() { s.transport.CloseIdleConnections() }
-
-// URL is where the requests go, for the run file. It leaves out the query, which may hold a key.
-func (s *HTTPSender) URL() string {
-	u := s.url
-	u.RawQuery, u.ForceQuery = "", false
-	return u.String()
-}
 
 // maxMessage is how much of an error answer is kept as an example.
 const maxMessage = 256
 
 // Send implements Sender.
 func (s *HTTPSender) Send(ctx context.Context, r *Outgoing) Response {
-	u := s.url
-	if !s.query.Has("cluster_name") && r.Cluster != "" {
-		if u.RawQuery != "" {
-			u.RawQuery += "&"
-		}
-		u.RawQuery += "cluster_name=" + url.QueryEscape(r.Cluster)
+	if !r.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, r.Deadline)
+		defer cancel()
 	}
+	u := s.requestURL(r)
 	req := (&http.Request{
 		Method:        http.MethodPost,
-		URL:           &u,
-		Host:          u.Host,
+		URL:           u,
+		Host:          s.host,
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		ContentLength: int64(len(r.Body)),
 		Body:          body{bytes.NewReader(r.Body)},
-		Header:        make(http.Header, len(s.header)+4),
+		Header:        s.headerOf(r),
 	}).WithContext(ctx)
-	req.Header["Content-Type"] = []string{r.Version.ContentType()}
-	req.Header["Content-Encoding"] = []string{"snappy"}
-	req.Header.Set(remotewrite.HeaderVersion, r.Version.HeaderValue())
-	org := r.Org
-	if s.org != "" {
-		org = s.org
+	if s.sign != nil {
+		if err := s.sign(ctx, req, r.SHA256); err != nil {
+			return Response{Err: fmt.Errorf("signing the request: %w", err)}
+		}
 	}
-	req.Header.Set("X-Scope-OrgID", org)
-	maps.Copy(req.Header, s.header)
-
 	resp, err := s.client.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
@@ -171,7 +261,11 @@ func (s *HTTPSender) Send(ctx context.Context, r *Outgoing) Response {
 		return Response{Err: err, Timeout: isTimeout(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
-	out := Response{Status: resp.StatusCode, Written: written(resp.Header)}
+	out := Response{Status: resp.StatusCode}
+	out.Written, out.Confirmed = written(resp.Header)
+	if out.Status == http.StatusTooManyRequests || out.Status/100 == 5 {
+		out.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
 	// The answer counts when its last byte is read, and only a read-out connection is used again.
 	if out.Status/100 == 2 {
 		_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
@@ -196,19 +290,18 @@ type body struct{ *bytes.Reader }
 // Close does nothing: the bytes belong to the corpus.
 func (body) Close() error { return nil }
 
-// written reads the confirmation headers; nil when there are none or they are not numbers.
-func written(h http.Header) *Written {
-	var w Written
+// written reads the confirmation headers; false when there are none or they are not numbers.
+func written(h http.Header) (w Written, confirmed bool) {
 	for name, p := range map[string]*int{
 		remotewrite.HeaderSamplesWritten: &w.Samples, remotewrite.HeaderHistogramsWritten: &w.Histograms, remotewrite.HeaderExemplarsWritten: &w.Exemplars,
 	} {
 		n, err := strconv.Atoi(h.Get(name))
 		if err != nil || n < 0 {
-			return nil
+			return Written{}, false
 		}
 		*p = n
 	}
-	return &w
+	return w, true
 }
 
 func isTimeout(err error) bool {

@@ -44,7 +44,7 @@ func TestHTTPSenderSendsWhatPrometheusSends(t *testing.T) {
 	defer srv.Close()
 	s := newSender(t, HTTPConfig{URL: srv.URL + "?region=us-east-1", UserAgent: "cirrusbench/test", Header: map[string]string{"X-Api-Key": "k"}})
 	resp := s.Send(t.Context(), outgoing())
-	if resp.Err != nil || resp.Status != 204 || resp.Written == nil || *resp.Written != (Written{5, 0, 1}) {
+	if resp.Err != nil || resp.Status != 204 || !resp.Confirmed || resp.Written != (Written{5, 0, 1}) {
 		t.Fatalf("response %+v", resp)
 	}
 	if string(body) != "body" || got.ContentLength != 4 || got.Method != http.MethodPost {
@@ -75,19 +75,20 @@ func TestJudge(t *testing.T) {
 		written int64
 	}{
 		{"1.0 confirms by its status", v1, Response{Status: 204}, stats.OK, "", 5},
-		{"2.0 confirms all", v2, Response{Status: 204, Written: &Written{5, 2, 1}}, stats.OK, "", 5},
-		{"2.0 confirms more, as a deduplicating store may", v2, Response{Status: 200, Written: &Written{6, 2, 1}}, stats.OK, "", 6},
-		{"2.0 lost samples behind a 204", v2, Response{Status: 204, Written: &Written{4, 2, 1}}, stats.Failed, "short_write", 4},
-		{"2.0 lost an exemplar behind a 204", v2, Response{Status: 204, Written: &Written{5, 2, 0}}, stats.Failed, "short_write", 5},
+		{"2.0 confirms all", v2, Response{Status: 204, Confirmed: true, Written: Written{5, 2, 1}}, stats.OK, "", 5},
+		{"2.0 confirms more than was sent, which cannot be", v2, Response{Status: 200, Confirmed: true, Written: Written{6, 2, 1}}, stats.OK, "", 5},
+		{"2.0 without the headers", v2, Response{Status: 204}, stats.OK, "", 0},
+		{"2.0 lost samples behind a 204", v2, Response{Status: 204, Confirmed: true, Written: Written{4, 2, 1}}, stats.Failed, "short_write", 4},
+		{"2.0 lost an exemplar behind a 204", v2, Response{Status: 204, Confirmed: true, Written: Written{5, 2, 0}}, stats.Failed, "short_write", 5},
 		{"redirect is no success", v1, Response{Status: 302}, stats.Failed, "http_302", 0},
 		{"throttled", v1, Response{Status: 429, Message: "slow down"}, stats.Failed, "http_429", 0},
-		{"partial write", v2, Response{Status: 400, Written: &Written{3, 0, 0}}, stats.Failed, "http_400", 3},
+		{"partial write", v2, Response{Status: 400, Confirmed: true, Written: Written{3, 0, 0}}, stats.Failed, "http_400", 3},
 		{"timeout", v1, Response{Err: context.DeadlineExceeded, Timeout: true}, stats.TimedOut, "timeout", 0},
 		{"broken", v1, Response{Err: io.ErrUnexpectedEOF}, stats.Failed, "connection_lost", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			outcome, class, example, written := judge(tt.out, tt.resp)
+			outcome, class, example, written := judge(tt.out, &tt.resp)
 			if outcome != tt.outcome || class != tt.class || written != tt.written {
 				t.Errorf("got %v %q %d (%s), want %v %q %d", outcome, class, written, example, tt.outcome, tt.class, tt.written)
 			}
@@ -156,8 +157,9 @@ func TestHTTPSenderFailures(t *testing.T) {
 	}
 }
 
-// TestHTTPSenderReusesConnections: bodies are read out, so 2,000 requests need no more connections than
-// there are senders.
+// TestHTTPSenderReusesConnections: bodies are read out, so 2,000 requests need about as many connections as
+// there are senders. net/http gives a connection up when the answer is there and the write is not confirmed
+// within 50 ms, which a busy machine brings about now and then.
 func TestHTTPSenderReusesConnections(t *testing.T) {
 	const workers = 8
 	var conns atomic.Int64
@@ -184,8 +186,8 @@ func TestHTTPSenderReusesConnections(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if conns.Load() > workers {
-		t.Errorf("%d connections for %d workers", conns.Load(), workers)
+	if conns.Load() > 4*workers {
+		t.Errorf("%d connections for %d workers and 2,000 requests", conns.Load(), workers)
 	}
 }
 

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,10 @@ func tightenTimer() {
 // nap sleeps about d in the kernel. time.Sleep would go through the network poller, whose timer
 // granularity is 1 ms.
 func nap(d time.Duration) {
+	if runtime.GOMAXPROCS(0) == 1 {
+		time.Sleep(d) // a thread that sleeps in the kernel would keep the one processor from the workers
+		return
+	}
 	ts := unix.NsecToTimespec(int64(d))
 	_ = unix.Nanosleep(&ts, nil) // woken early by a signal: the caller looks at the clock again
 }

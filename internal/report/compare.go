@@ -13,7 +13,7 @@ func Compare(w io.Writer, f Format, c *stats.Comparison) error {
 	if c == nil {
 		return errNothing
 	}
-	p := &page{title: fmt.Sprintf("Comparison of %s", plural(int64(len(c.Runs)), "run"))}
+	p := &page{title: "Comparison of " + plural(int64(len(c.Runs)), "run")}
 	if len(c.Unlike) > 0 {
 		a := alert{text: "UNLIKE: these runs did not do the same. Their difference may come from that."}
 		for _, u := range c.Unlike {

@@ -29,7 +29,7 @@ func gateResult() *stats.GateResult {
 			{Metric: "p99_ms", Org: "alfa", Verdict: stats.Fail, EstimateRatio: 1.984, LowerRatio: 1.912, UpperRatio: 2.05},
 			{Metric: "p99_ms", Org: "bravo", Verdict: stats.Pass, EstimateRatio: 0.99, LowerRatio: 0.9, UpperRatio: 1.01},
 		},
-		Objectives: []stats.ObjectiveResult{
+		Objectives: []stats.GateObjectiveResult{
 			{Objective: "p99<250ms", Verdict: stats.Pass, Limit: 250, Observed: 23, Lower: 22, Upper: 24.5},
 			{Objective: "error_ratio<0.1%", Verdict: stats.Inconclusive, Limit: 0.001, Observed: 0.001, Lower: 0.0005, Upper: 0.0017},
 		},

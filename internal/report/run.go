@@ -142,6 +142,9 @@ func planText(p *stats.Plan) string {
 	if p.MaxInFlight > 0 && p.Loop != "closed" {
 		fmt.Fprintf(&b, ", at most %s in flight", count(int64(p.MaxInFlight)))
 	}
+	if p.FanOut > 1 {
+		fmt.Fprintf(&b, ", each capture sent as %s", plural(int64(p.FanOut), "cluster"))
+	}
 	if p.SHA256 != "" {
 		fmt.Fprintf(&b, ", sha256 %s", clean(short(p.SHA256)))
 	}

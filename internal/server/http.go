@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,9 +16,13 @@ import (
 
 // The paths that [Core.Handler] serves.
 const (
-	PathWrite   = "/api/v1/write"
-	PathHealthz = "/healthz"
-	PathReadyz  = "/readyz"
+	// PathWrite takes requests, also with the org before it: /ORG/api/v1/write.
+	PathWrite = "/api/v1/write"
+	// PathContainerMetrics takes requests too; some collectors are made to write there.
+	PathContainerMetrics = "/v1/container-metrics"
+	PathHealthz          = "/healthz"
+	PathLivez            = "/livez"
+	PathReadyz           = "/readyz"
 )
 
 // firstReadBytes bounds what is allocated on the word of a Content-Length alone.
@@ -28,7 +33,7 @@ const firstReadBytes = 256 << 10
 func (c *Core) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case PathHealthz:
+		case PathHealthz, PathLivez:
 			c.serveHealth(w, r, false)
 		case PathReadyz:
 			c.serveHealth(w, r, true)
@@ -79,7 +84,9 @@ func (c *Core) serveWrite(w http.ResponseWriter, r *http.Request) (res Result) {
 		}
 		x.end(ctx, res)
 	}()
-	if r.URL.Path != PathWrite {
+	x.path, x.remote, x.agent = clip(r.URL.Path), r.RemoteAddr, clip(r.UserAgent())
+	pathOrg, ok := writePath(r.URL.Path)
+	if !ok {
 		return x.refuse(http.StatusNotFound, reasonNotFound, "nothing is served here", "write to "+PathWrite)
 	}
 	if r.Method != http.MethodPost {
@@ -87,11 +94,14 @@ func (c *Core) serveWrite(w http.ResponseWriter, r *http.Request) (res Result) {
 		res.Header["Allow"] = []string{http.MethodPost}
 		return res
 	}
-	org := r.Header.Get("X-Scope-OrgID")
+	org := cmp.Or(pathOrg, r.Header.Get("X-Scope-OrgID"))
 	if c.cfg.Authenticate != nil {
 		var err error
 		if org, err = c.cfg.Authenticate(r); err != nil {
 			return x.unauthenticated(err)
+		}
+		if pathOrg != "" && pathOrg != org {
+			return x.refuse(http.StatusForbidden, reasonForbidden, "the key is not for the org in the path", "write to "+PathWrite)
 		}
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -105,11 +115,32 @@ func (c *Core) serveWrite(w http.ResponseWriter, r *http.Request) (res Result) {
 	if r.ContentLength > c.cfg.MaxBodyBytes {
 		return x.tooLarge()
 	}
-	res, ok := x.read(http.MaxBytesReader(w, r.Body, c.cfg.MaxBodyBytes), r.ContentLength)
+	res, ok = x.read(http.MaxBytesReader(w, r.Body, c.cfg.MaxBodyBytes), r.ContentLength)
 	if !ok {
 		return res
 	}
 	return x.process(ctx, x.scratch.body)
+}
+
+// writePath says whether a path takes requests, and the org that it names.
+func writePath(path string) (org string, ok bool) {
+	if path == PathWrite || path == PathContainerMetrics {
+		return "", true
+	}
+	org, ok = strings.CutSuffix(path, PathWrite)
+	if !ok || len(org) < 2 || org[0] != '/' || strings.Contains(org[1:], "/") {
+		return "", false
+	}
+	return org[1:], true
+}
+
+// clip keeps what a sender says of itself from filling the log.
+func clip(s string) string {
+	const limit = 128
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit] + "…"
 }
 
 // contentEncoding joins the codings of a request as one header would have them: two
@@ -173,6 +204,9 @@ func (x *exchange) read(body io.Reader, length int64) (Result, bool) {
 func (x *exchange) interrupted(err error) Result {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return x.tooLarge()
+	}
+	if e, ok := errors.AsType[*remotewrite.Error](err); ok { // the body of a Lambda event is beyond reading
+		return x.refuseError(e)
 	}
 	x.err = fmt.Errorf("reading body: %w", err)
 	res := x.unavailable(reasonBodyInterrupted, "the body did not arrive in full")

@@ -157,6 +157,13 @@ func TestHTTPPathsAndMethods(t *testing.T) {
 		{"POST", "/api/v1/write/", 404, "", "hint: write to /api/v1/write"},
 		{"POST", "/api/v1/read", 404, "", "not_found"},
 		{"POST", "/", 404, "", "not_found"},
+		{"POST", "//api/v1/write", 404, "", "not_found"},
+		{"POST", "/a/b/api/v1/write", 404, "", "not_found"},
+		{"POST", "/a%2Fb/api/v1/write", 404, "", "not_found"},
+		{"GET", "/alfa/api/v1/write", 405, "POST", "method_not_allowed"},
+		{"GET", "/v1/container-metrics", 405, "POST", "method_not_allowed"},
+		{"GET", "/livez", 200, "", "ok"},
+		{"POST", "/livez", 405, "GET, HEAD", "method"},
 		{"GET", "/healthz", 200, "", "ok"},
 		{"GET", "/readyz", 200, "", "ok"},
 		{"POST", "/healthz", 405, "GET, HEAD", "method"},
@@ -171,8 +178,8 @@ func TestHTTPPathsAndMethods(t *testing.T) {
 			t.Errorf("%s %s: not one line: %q", tt.method, tt.path, w.Body)
 		}
 	}
-	if len(seen.all) != 5 {
-		t.Errorf("%d observations, want 5: health checks do not count", len(seen.all))
+	if len(seen.all) != 10 {
+		t.Errorf("%d observations, want 10: health checks do not count", len(seen.all))
 	}
 }
 
@@ -338,7 +345,7 @@ func TestHTTPSlowBody(t *testing.T) {
 func TestHTTPReservesWhatArrives(t *testing.T) {
 	const limit = 2 << 20
 	core := newCore(t, server.Config{
-		MaxBodyBytes: limit, Limits: remotewrite.Limits{MaxDecodedBytes: 1000}, MaxInFlightBytes: limit + 1 + 1000,
+		MaxBodyBytes: limit, Limits: remotewrite.Limits{MaxDecodedBytes: 1000}, MaxInFlightBytes: limit + 1 + 1000 + remotewrite.EncodedLen(1000),
 	})
 	h := core.Handler()
 	start := func(length int64) (*io.PipeWriter, <-chan int) {

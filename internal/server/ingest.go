@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/capture"
@@ -31,8 +32,8 @@ type Input struct {
 type Result struct {
 	Status  int
 	Header  http.Header         // may be nil
-	Message string              // the body of the answer, one line; empty with 204
-	Summary remotewrite.Summary // what was stored, now or before; zero otherwise
+	Message string              // the body of the answer, of which the first line says it all; empty with 204
+	Summary remotewrite.Summary // what was stored, now or before, also when the rest was refused; zero otherwise
 	Created bool                // false: refused, or stored before
 }
 
@@ -67,6 +68,9 @@ type exchange struct {
 	reserved int64 // of the budget
 	org      string
 	cluster  string
+	path     string // these three of an HTTP request, for the log
+	remote   string
+	agent    string
 	seen     Observation
 	err      error // for the log
 }
@@ -119,14 +123,23 @@ func (x *exchange) attrs(res Result) []slog.Attr {
 		attrs = append(attrs, slog.String("version", x.seen.Version.String()))
 	}
 	if x.seen.Reason != "" {
-		attrs = append(attrs, slog.String("reason", x.seen.Reason), slog.String("message", res.Message))
-	} else {
+		attrs = append(attrs, slog.String("reason", x.seen.Reason), slog.String("message", firstLine(res.Message)))
+	}
+	if x.seen.Reason == "" || x.seen.Partial {
 		attrs = append(attrs, slog.Int("samples", x.seen.Summary.Samples), slog.Bool("duplicate", x.seen.Duplicate))
+	}
+	if x.remote != "" {
+		attrs = append(attrs, slog.String("path", x.path), slog.String("remote", x.remote), slog.String("user_agent", x.agent))
 	}
 	if x.err != nil {
 		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}
 	return attrs
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
 }
 
 // admit checks what can be checked without the body. It is not ok when the result
@@ -167,43 +180,21 @@ func (x *exchange) process(ctx context.Context, body []byte) Result {
 		return x.refuseError(err)
 	}
 	x.seen.DecodedBytes = n
+	if n == 0 {
+		// A valid message of both versions, but nobody sends a request to say nothing:
+		// an encoder has lost its content.
+		return x.refuse(http.StatusBadRequest, reasonEmptyMessage, "the body decodes to an empty message", "")
+	}
 	sum, err := s.walker.Walk(x.seen.Version, s.decoded, lim, now)
-	decoded := c.cfg.Now()
-	x.seen.Decode = decoded.Sub(now)
+	x.seen.Decode = c.cfg.Now().Sub(now)
 	if err != nil {
-		// The good series go down with the bad ones.
-		lost := s.walker.Rejections()
-		x.seen.Rejected = amounts(sum)
-		x.seen.Rejected.Samples += lost.Samples
-		x.seen.Rejected.Histograms += lost.Histograms
-		x.seen.Rejected.Exemplars += lost.Exemplars
-		x.seen.Rejected.Metadata += lost.Metadata
-		return x.refuseError(err)
+		return x.refused(ctx, now, sum, err)
 	}
-	// Metadata alone has no time of its own. The minute in which it came keeps a repeat a second later from being
-	// stored twice, and what a sender sends anew every minute apart.
-	newest := now.Truncate(time.Minute)
-	if sum.HasTimestamp {
-		newest = time.UnixMilli(sum.MaxTimestampMS)
+	created, res, ok := x.store(ctx, now, body, sum)
+	if !ok {
+		return res
 	}
-	if newest.UTC().Year() > 9999 { // only when the check for the future is off
-		x.seen.Rejected = amounts(sum)
-		return x.refuse(http.StatusBadRequest, reasonTimestampRange, "a timestamp is after the year 9999", "timestamps are in milliseconds")
-	}
-
-	req := Request{
-		Key:  capture.NewKey(x.org, x.cluster, x.seen.Version, newest, body),
-		Body: body, Version: x.seen.Version, Summary: sum,
-	}
-	created, err := x.store(ctx, req)
-	x.seen.Store = c.cfg.Now().Sub(decoded)
-	if err != nil {
-		x.err = err // for us alone: it may tell of paths and hosts
-		x.seen.Rejected = amounts(sum)
-		return x.unavailable(reasonStoreFailed, "the request could not be stored")
-	}
-	x.seen.Summary, x.seen.Duplicate = sum, !created
-	res := Result{Status: http.StatusNoContent, Summary: sum, Created: created}
+	res = Result{Status: http.StatusNoContent, Summary: sum, Created: created}
 	if x.seen.Version == remotewrite.V2 {
 		res.Header = http.Header{}
 		// A duplicate has the full counts: a sender that reads zeros takes the data for
@@ -213,13 +204,82 @@ func (x *exchange) process(ctx context.Context, body []byte) Result {
 	return res
 }
 
-func (x *exchange) store(ctx context.Context, req Request) (bool, error) {
-	if limit := x.c.cfg.StoreTimeout; limit > 0 {
+// refused answers a request of which the walk has refused something, after storing
+// the rest: what is good in a request must not go down with what is bad in it, for the
+// sender drops all of it. sum is what the rest holds.
+func (x *exchange) refused(ctx context.Context, now time.Time, sum remotewrite.Summary, err error) Result {
+	s := x.scratch
+	lost := s.walker.Rejections()
+	x.seen.Rejected = Amounts{Samples: lost.Samples, Histograms: lost.Histograms, Exemplars: lost.Exemplars, Metadata: lost.Metadata}
+	x.seen.Refused = lost.ByReason
+	res := x.refuseError(err)
+	if lost.Total() == 0 {
+		return res
+	}
+	kept := fmt.Sprintf("nothing of the request is stored (%d refused)", lost.Total())
+	if sum.Series+sum.Metadata > 0 {
+		left := s.walker.CutRefused(s.decoded)
+		if !x.reserve(remotewrite.EncodedLen(int64(len(left)))) {
+			return x.busy()
+		}
+		s.encoded = remotewrite.Encode(s.encoded, left)
+		created, failure, ok := x.store(ctx, now, s.encoded, sum)
+		if !ok {
+			x.seen.Rejected = Amounts{
+				Samples: sum.Samples + lost.Samples, Histograms: sum.Histograms() + lost.Histograms,
+				Exemplars: sum.Exemplars + lost.Exemplars, Metadata: sum.Metadata + lost.Metadata,
+			}
+			return failure
+		}
+		x.seen.Partial = true
+		kept = fmt.Sprintf("the rest of the request, %d series and %d metadata entries, is stored", sum.Series, sum.Metadata)
+		res.Summary, res.Created = sum, created
+		if x.seen.Version == remotewrite.V2 {
+			setWritten(res.Header, sum.Samples, sum.Histograms(), sum.Exemplars)
+		}
+	}
+	// Senders log the first line only.
+	res.Message += "; " + kept
+	if len(lost.First) > 1 {
+		res.Message += "\n" + strings.Join(lost.First[1:], "\n")
+	}
+	return res
+}
+
+// store names the request, whose content is sum, after its body and hands it to the
+// sink. It is not ok when the result is final.
+func (x *exchange) store(ctx context.Context, now time.Time, body []byte, sum remotewrite.Summary) (created bool, res Result, ok bool) {
+	c := x.c
+	// Metadata alone has no time of its own. The minute in which it came keeps a repeat a second later from being
+	// stored twice, and what a sender sends anew every minute apart.
+	newest := now.Truncate(time.Minute)
+	if sum.HasTimestamp {
+		newest = time.UnixMilli(sum.MaxTimestampMS)
+	}
+	if newest.UTC().Year() > 9999 { // only when the check for the future is off
+		x.seen.Rejected = amounts(sum)
+		return false, x.refuse(http.StatusBadRequest, reasonTimestampRange, "a timestamp is after the year 9999", "timestamps are in milliseconds"), false
+	}
+
+	req := Request{
+		Key:  capture.NewKey(x.org, x.cluster, x.seen.Version, newest, body),
+		Body: body, Version: x.seen.Version, Summary: sum,
+	}
+	if limit := c.cfg.StoreTimeout; limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	return x.c.cfg.Sink.Store(ctx, req)
+	began := c.cfg.Now()
+	created, err := c.cfg.Sink.Store(ctx, req)
+	x.seen.Store = c.cfg.Now().Sub(began)
+	if err != nil {
+		x.err = err // for us alone: it may tell of paths and hosts
+		x.seen.Rejected = amounts(sum)
+		return false, x.unavailable(reasonStoreFailed, "the request could not be stored"), false
+	}
+	x.seen.Summary, x.seen.Duplicate = sum, !created
+	return created, Result{}, true
 }
 
 func amounts(s remotewrite.Summary) Amounts {

@@ -68,7 +68,7 @@ func TestNewReportsEverything(t *testing.T) {
 		}
 	}
 	sink := server.NewStoreSink(store.Null{})
-	need := int64(1000 + 1 + 5000)
+	need := 1000 + 1 + 5000 + remotewrite.EncodedLen(5000)
 	cfg := server.Config{Sink: sink, MaxBodyBytes: 1000, Limits: remotewrite.Limits{MaxDecodedBytes: 5000}, MaxInFlightBytes: need}
 	if _, err := server.New(cfg); err != nil {
 		t.Error(err)
@@ -218,10 +218,22 @@ func TestRejectedAmounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	res := core.Ingest(t.Context(), server.Input{ContentType: "application/x-protobuf", Body: snappy.Encode(nil, b)})
-	if res.Status != 400 || len(contents(t, mem)) != 0 {
+	if res.Status != 400 || len(contents(t, mem)) != 1 {
 		t.Errorf("got %d %q", res.Status, res.Message)
 	}
-	if o := seen.last(t); o.Rejected != (server.Amounts{Samples: 3}) || o.Reason != "name_missing" {
+	if o := seen.last(t); o.Rejected != (server.Amounts{Samples: 1}) || o.Reason != "name_missing" || !o.Partial || o.Summary.Samples != 2 ||
+		o.Refused["name_missing"] != 1 {
+		t.Errorf("observed %+v", o)
+	}
+	// When the store is down nothing is stored, and all of it comes back.
+	core = newCore(t, server.Config{Metrics: &seen, Sink: sinkFunc(func(context.Context, server.Request) (bool, error) {
+		return false, errors.New("down")
+	})})
+	res = core.Ingest(t.Context(), server.Input{ContentType: "application/x-protobuf", Body: snappy.Encode(nil, b)})
+	if res.Status != 503 || res.Header.Get("Retry-After") == "" || res.Summary != (remotewrite.Summary{}) {
+		t.Errorf("store down: %+v", res)
+	}
+	if o := seen.last(t); o.Rejected != (server.Amounts{Samples: 3}) || o.Reason != "store_failed" || o.Partial {
 		t.Errorf("observed %+v", o)
 	}
 }
@@ -337,13 +349,13 @@ func TestMemoryBudget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var first atomic.Bool
+	var calls atomic.Int32
 	core := newCore(t, server.Config{
 		MaxBodyBytes: int64(len(body)), Limits: remotewrite.Limits{MaxDecodedBytes: n},
-		MaxInFlightBytes: int64(len(body)) + 1 + int64(n), // one request, and not two
+		MaxInFlightBytes: int64(len(body)) + 1 + int64(n) + remotewrite.EncodedLen(int64(n)), // two requests, and not three
 		Sink: sinkFunc(func(context.Context, server.Request) (bool, error) {
-			if first.CompareAndSwap(false, true) {
-				close(entered)
+			if calls.Add(1) <= 2 {
+				entered <- struct{}{}
 				<-leave
 			}
 			return true, nil
@@ -351,22 +363,24 @@ func TestMemoryBudget(t *testing.T) {
 	})
 	in := server.Input{ContentType: "application/x-protobuf", Body: body}
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if res := core.Ingest(t.Context(), in); res.Status != 204 {
-			t.Errorf("first: %d %s", res.Status, res.Message)
-		}
-	})
-	<-entered
-	if requests, used := core.InFlight(); requests != 1 || used != int64(len(body)+n) {
-		t.Errorf("in flight: %d requests, %d bytes; want 1, %d", requests, used, len(body)+n)
+	for range 2 {
+		wg.Go(func() {
+			if res := core.Ingest(t.Context(), in); res.Status != 204 {
+				t.Errorf("first two: %d %s", res.Status, res.Message)
+			}
+		})
+		<-entered
+	}
+	if requests, used := core.InFlight(); requests != 2 || used != 2*int64(len(body)+n) {
+		t.Errorf("in flight: %d requests, %d bytes; want 2, %d", requests, used, 2*(len(body)+n))
 	}
 	if res := core.Ingest(t.Context(), in); res.Status != 503 || res.Header.Get("Retry-After") == "" || !strings.HasPrefix(res.Message, "out_of_memory_budget") {
-		t.Errorf("second: %d %s", res.Status, res.Message)
+		t.Errorf("third: %d %s", res.Status, res.Message)
 	}
 	close(leave)
 	wg.Wait()
 	if res := core.Ingest(t.Context(), in); res.Status != 204 {
-		t.Errorf("third: %d %s", res.Status, res.Message)
+		t.Errorf("fourth: %d %s", res.Status, res.Message)
 	}
 }
 
@@ -430,7 +444,7 @@ func TestLogTellsNoPayload(t *testing.T) {
 }
 
 // FuzzIngest: whatever comes in, nothing is ever answered with 5xx, and exactly what
-// is answered with 204 is stored, byte for byte.
+// is answered with 204 is stored, byte for byte, or with 400 the good part of it.
 func FuzzIngest(f *testing.F) {
 	// Small ones, or the fuzzer gets nowhere; the captures have their own tests.
 	one := v1(f, 2, clock())
@@ -463,6 +477,7 @@ func FuzzIngest(f *testing.F) {
 	f.Add([]byte("\xff\x06\x00\x00sNaPpY"), false, false, "", "")
 	f.Add([]byte{}, false, true, "a", "\n")
 	f.Add([]byte{0}, false, false, "", "")
+	f.Add(append(bytes.Clone(unpacked), 0x0a, 0x00), true, false, "", "") // a series without a name behind two good ones
 	// pack: body is a message still to be packed, which gets past snappy more often.
 	f.Fuzz(func(t *testing.T, body []byte, pack, second bool, org, cluster string) {
 		if pack {
@@ -490,6 +505,16 @@ func FuzzIngest(f *testing.F) {
 			// What is accepted can be replayed.
 			if _, err := capture.Load(t.Context(), mem, capture.Options{}); err != nil {
 				t.Errorf("stored, but not readable: %v", err)
+			}
+		case res.Status == 400 && len(stored) == 1:
+			// The good part of it, under its own name, and as much as was said.
+			c, err := capture.Load(t.Context(), mem, capture.Options{})
+			if err != nil {
+				t.Fatalf("stored in part, but not readable: %v", err)
+			}
+			e := c.Entries()[0]
+			if e.Samples != res.Summary.Samples || e.Series != res.Summary.Series || e.Exemplars != res.Summary.Exemplars || e.Series == 0 && res.Summary.Metadata == 0 {
+				t.Errorf("stored %+v, said %+v", e, res.Summary)
 			}
 		case res.Status < 400 || res.Status > 499 || len(stored) != 0 || res.Message == "":
 			t.Errorf("status %d %q, %d objects", res.Status, res.Message, len(stored))

@@ -31,12 +31,16 @@ type Observation struct {
 	WireBytes    int // of the body as far as it was read
 	DecodedBytes int // 0: not decoded
 
-	// Summary is what the request holds when it was stored, now or before; Duplicate
-	// says before. When it was not, Rejected has the counts as far as they are known:
-	// not for a body that does not decode.
+	// Summary is what was stored, now or before; Duplicate says before. Rejected is what
+	// was not, as far as it is known: not for a body that does not decode. Partial says
+	// that the request was refused and its good part stored, so that there are both.
 	Summary   remotewrite.Summary
 	Duplicate bool
+	Partial   bool
 	Rejected  Amounts
+	// Refused counts the series and metadata entries that were refused, by reason; nil:
+	// none were, or the request was refused as a whole.
+	Refused map[string]int
 
 	Decode time.Duration // unpacking and checking; 0: not done
 	Store  time.Duration // in the sink, also when it failed; 0: not done
@@ -54,7 +58,11 @@ const (
 	reasonQuery           = "query"
 	reasonBodyTooLarge    = "body_too_large"
 	reasonBodyInterrupted = "body_interrupted"
+	reasonBodyMangled     = "body_mangled"
+	reasonBodyBase64      = "body_base64"
 	reasonMemory          = "out_of_memory_budget"
+	reasonEmptyMessage    = "empty_message"
+	reasonForbidden       = "forbidden"
 	reasonTimestampRange  = "timestamp_out_of_range"
 	reasonStoreFailed     = "store_failed"
 	reasonInternal        = "internal_error"
@@ -66,7 +74,8 @@ func Reasons() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, r := range []string{
 			reasonNotFound, reasonMethod, reasonUnauthorized, reasonAuthFailed, reasonOrgName, reasonClusterName, reasonQuery,
-			reasonBodyTooLarge, reasonBodyInterrupted, reasonMemory, reasonTimestampRange, reasonStoreFailed, reasonInternal,
+			reasonBodyTooLarge, reasonBodyInterrupted, reasonBodyMangled, reasonBodyBase64, reasonMemory, reasonEmptyMessage, reasonForbidden,
+			reasonTimestampRange, reasonStoreFailed, reasonInternal,
 		} {
 			if !yield(r) {
 				return

@@ -107,8 +107,9 @@ func New(cfg Config) (*Core, error) {
 	if cfg.RetryAfter < 0 {
 		problems = append(problems, fmt.Errorf("retry-after of %s is negative", cfg.RetryAfter))
 	}
-	// One byte more is read to see that a body is too long.
-	if need := cfg.MaxBodyBytes + 1 + decoded; len(problems) == 0 && cfg.MaxInFlightBytes < need {
+	// One byte more is read to see that a body is too long. The good part of a request
+	// is packed anew when the rest is refused.
+	if need := cfg.MaxBodyBytes + 1 + decoded + remotewrite.EncodedLen(decoded); len(problems) == 0 && cfg.MaxInFlightBytes < need {
 		problems = append(problems, fmt.Errorf("memory budget of %d bytes is less than the %d that the greatest request needs",
 			cfg.MaxInFlightBytes, need))
 	}
@@ -157,6 +158,7 @@ func (b *budget) give(n int64) { b.used.Add(-n) }
 type scratch struct {
 	body    []byte
 	decoded []byte
+	encoded []byte // the good part of a request that is refused in part
 	walker  remotewrite.Walker
 }
 
@@ -178,7 +180,7 @@ func (c *Core) getScratch() *scratch {
 
 func (c *Core) putScratch(s *scratch) {
 	// What the walker keeps grows with the decoded size.
-	if cap(s.body) <= keepBodyBytes && cap(s.decoded) <= keepDecodedBytes {
+	if cap(s.body) <= keepBodyBytes && cap(s.decoded) <= keepDecodedBytes && cap(s.encoded) <= keepDecodedBytes {
 		c.scratch.Put(s)
 	}
 }

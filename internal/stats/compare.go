@@ -257,7 +257,7 @@ func (c *Comparison) WriteActionBenchmark(w io.Writer) error {
 		}
 		list = append(list, e)
 	}
-	var enc = json.NewEncoder(w)
+	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(list); err != nil {
 		return fmt.Errorf("writing benchmark entries: %w", err)

@@ -25,7 +25,7 @@ type GateConfig struct {
 	// MaxErrorRatio is the share of requests that may fail in either arm.
 	MaxErrorRatio float64
 	// Objectives must hold for the candidate by themselves.
-	Objectives []Objective
+	Objectives []GateObjective
 	// Self says that both arms are the same, to measure the noise.
 	Self bool
 	// Goal is a change to find; with Self the blocks that it takes are worked out. 0 for none.
@@ -56,7 +56,7 @@ type Gate struct {
 	verdict  Verdict
 	reasons  []string
 	decided  []GateDecision
-	slo      []ObjectiveResult
+	slo      []GateObjectiveResult
 	kept     int
 	dilution []float64 // of each kept block
 }
@@ -209,6 +209,9 @@ func (g *Gate) saturated(a, b *GateSample) string {
 func (s *GateSample) saturated(m GateMetric) string {
 	if s.Client.CPURatio > maxGateCPURatio {
 		return fmt.Sprintf("it used %.0f %% of its CPU (limit %.0f %%)", s.Client.CPURatio*100, maxGateCPURatio*100)
+	}
+	if s.Client.ThrottledPeriods > 0 {
+		return fmt.Sprintf("the kernel throttled it for %.1f ms: its CPU quota was used up", s.Client.ThrottledMS)
 	}
 	if float64(s.NotReady) > maxNotReadyShare*float64(s.Counts.Planned) {
 		return fmt.Sprintf("%d of %d bodies were not ready when they were due", s.NotReady, s.Counts.Planned)
@@ -428,7 +431,7 @@ func (g *Gate) Result() *GateResult {
 		r.Reasons = []string{}
 	}
 	if r.Objectives == nil {
-		r.Objectives = []ObjectiveResult{}
+		r.Objectives = []GateObjectiveResult{}
 	}
 	for i, f := range g.families {
 		d := g.rule().Decide(g.diffs[f])

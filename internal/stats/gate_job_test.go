@@ -145,6 +145,7 @@ func TestGateIsInvalid(t *testing.T) {
 			b.Counts.TimedOut, b.Counts.Sent = 1, 1001
 		}, "the arms fail differently"},
 		{"CPU", "p99_ms", func(_ int, a, _ *GateSample) { a.Client.CPURatio = 0.9 }, "had to be set aside: the load generator was the limit while it measured the baseline: it used 90 %"},
+		{"throttled", "p99_ms", func(_ int, _, b *GateSample) { b.Client.ThrottledPeriods, b.Client.ThrottledMS = 1, 12.5 }, "throttled it for 12.5 ms"},
 		{"late", "p99_ms", func(_ int, _, b *GateSample) { b.ScheduleError = late(6) }, "requests left 5.999 ms late"},
 		{"not ready", "p99_ms", func(_ int, _, b *GateSample) { b.NotReady = 11 }, "11 of 1000 bodies"},
 		{"one arm saturates", "p99_ms", func(i int, _, b *GateSample) {
@@ -259,7 +260,7 @@ func TestGateObjectives(t *testing.T) {
 	} {
 		c := gateConfig(t, "p99_ms")
 		var err error
-		if c.Objectives, err = ParseObjectives(slo); err != nil {
+		if c.Objectives, err = ParseGateObjectives(slo); err != nil {
 			t.Fatal(err)
 		}
 		r := playGate(t, c, 1, nil)
@@ -270,23 +271,23 @@ func TestGateObjectives(t *testing.T) {
 }
 
 func TestParseObjectives(t *testing.T) {
-	got, err := ParseObjectives("p99<250ms, p99.9 < 1.5s,error_ratio<0.1%,p50<900us,error_ratio<0")
+	got, err := ParseGateObjectives("p99<250ms, p99.9 < 1.5s,error_ratio<0.1%,p50<900us,error_ratio<0")
 	if err != nil || len(got) != 5 || got[0].Quantile != 0.99 || got[0].Limit != 250 || got[1].Limit != 1500 || !within(got[2].Limit, 0.001, 1e-12) ||
 		got[2].Quantile != 0 || got[3].Limit != 0.9 || got[4].Limit != 0 {
 		t.Errorf("%+v %v", got, err)
 	}
 	for _, bad := range []string{"p99", "p98<1ms", "p99<1", "p99<ms", "p99<-1ms", "p99<NaNms", "p99<Infms", "error_ratio<200%", "error_ratio<x", "p99<0ms", "<", "p99<1ms,"} {
-		if got, err := ParseObjectives(bad); err == nil {
+		if got, err := ParseGateObjectives(bad); err == nil {
 			t.Errorf("%q: %+v", bad, got)
 		}
 	}
-	if got, err := ParseObjectives(" "); err != nil || got != nil {
+	if got, err := ParseGateObjectives(" "); err != nil || got != nil {
 		t.Errorf("%v %v", got, err)
 	}
 }
 
 func TestObjectiveIsJudgedByItsLimits(t *testing.T) {
-	o, _ := ParseObjectives("error_ratio<1%,p99<100ms")
+	o, _ := ParseGateObjectives("error_ratio<1%,p99<100ms")
 	h := NewHistogram()
 	for i := range 200 {
 		_ = h.Record(time.Duration(i) * time.Millisecond)

@@ -68,11 +68,11 @@ type GateResult struct {
 	// of the blocks; a PASS was asked to lie below the tolerance by as much.
 	DilutionRatio float64 `json:"dilution_ratio"`
 	// Noise is the standard deviation of log(candidate/baseline) from block to block.
-	Noise       GateNumber        `json:"noise"`
-	Comparisons []GateComparison  `json:"comparisons"`
-	Objectives  []ObjectiveResult `json:"objectives"`
-	Goal        *GateGoal         `json:"goal,omitempty"`
-	Detectable  []GateDetectable  `json:"detectable,omitempty"`
+	Noise       GateNumber            `json:"noise"`
+	Comparisons []GateComparison      `json:"comparisons"`
+	Objectives  []GateObjectiveResult `json:"objectives"`
+	Goal        *GateGoal             `json:"goal,omitempty"`
+	Detectable  []GateDetectable      `json:"detectable,omitempty"`
 
 	StartedAt  time.Time         `json:"started_at,omitzero"`
 	FinishedAt time.Time         `json:"finished_at,omitzero"`

@@ -40,6 +40,8 @@ type Observation struct {
 	ErrorClass, ErrorExample string
 	// Retries is how often the request was sent again.
 	Retries int
+	// Unconfirmed says that a success of protocol 2.0 came without the headers that say what was written.
+	Unconfirmed bool
 	// Warmup keeps the request out of every number but those of the warm-up.
 	Warmup bool
 }
@@ -131,6 +133,9 @@ func (r *Recorder) Record(o Observation) {
 
 	if o.Outcome == OK {
 		r.counts.OK++
+		if o.Unconfirmed {
+			r.counts.Unconfirmed++
+		}
 		done.ok++
 		r.note(r.pair(o.Pair), latency)
 		r.note(r.service, o.Done-o.Started)

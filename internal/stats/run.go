@@ -51,6 +51,8 @@ type Run struct {
 	Pairs    []RunPair       `json:"pairs"`
 	Timeline []TimelinePoint `json:"timeline"`
 	Client   Client          `json:"client"`
+	// Objectives are what --slo asked for; absent when nothing was.
+	Objectives []Objective `json:"objectives,omitempty"`
 	// Billed is the summary of invocations, as its own command prints it, when the
 	// target reports what it billed.
 	Billed json.RawMessage `json:"billed,omitempty"`
@@ -69,7 +71,9 @@ type Plan struct {
 	// Loop is "open" (requests are due at times) or "closed" (a request is due when
 	// the one before is done).
 	Loop string `json:"loop"`
-	// Arrival is "constant" or "poisson"; Timing how due times came about.
+	// Arrival is how requests spread in time: "constant", "poisson", "original" or "on
+	// answer"; Timing where due times come from: "rate", "ramp", "steps", "original" or
+	// "none".
 	Arrival     string  `json:"arrival"`
 	Timing      string  `json:"timing"`
 	RatePerS    float64 `json:"rate_per_s"`
@@ -79,8 +83,27 @@ type Plan struct {
 	Planned int64  `json:"planned"`
 	Warmup  int64  `json:"warmup"`
 	Seed    uint64 `json:"seed"`
-	// SHA256 is the hash of the plan in hex: equal hashes, equal plans.
+	// FanOut is the number of clusters that each capture was sent as, when more than one. Order, Timestamps and
+	// TimeoutMS say how requests were sent: they are not in SHA256.
+	FanOut     int     `json:"fan_out,omitempty"`
+	Order      string  `json:"order,omitempty"`
+	Timestamps string  `json:"timestamps,omitempty"`
+	TimeoutMS  float64 `json:"timeout_ms,omitempty"`
+	// SHA256 is the hash of the plan in hex: equal hashes, equal plans. The shards of
+	// a plan have one hash.
 	SHA256 string `json:"sha256"`
+	// Shard is the part of the plan that this run executed; absent for all of it.
+	Shard *Shard `json:"shard,omitempty"`
+}
+
+// Shard says which part of a plan a run is: Index, from 0, of Total, split By "source"
+// or "request". PlannedAll is the number of requests planned for all shards together,
+// 0 when only a duration ends the run.
+type Shard struct {
+	Index      int    `json:"index"`
+	Total      int    `json:"total"`
+	By         string `json:"by"`
+	PlannedAll int64  `json:"planned_all"`
 }
 
 // Corpus is the recorded traffic that was replayed.
@@ -113,6 +136,8 @@ type Counts struct {
 	SamplesSent    int64 `json:"samples_sent"`
 	SamplesWritten int64 `json:"samples_written"`
 	BytesSent      int64 `json:"bytes_sent"`
+	// Unconfirmed is the number of successes of protocol 2.0 without the headers that say what was written.
+	Unconfirmed int64 `json:"unconfirmed"`
 	// Warmup is the number of requests of the warm-up, part of no other count.
 	Warmup int64 `json:"warmup"`
 	// LatencyOverflow counts times above 24 h, LatencyNegative impossible ones.
@@ -131,6 +156,7 @@ func (c *Counts) add(o *Counts) {
 	c.SamplesSent += o.SamplesSent
 	c.SamplesWritten += o.SamplesWritten
 	c.BytesSent += o.BytesSent
+	c.Unconfirmed += o.Unconfirmed
 	c.Warmup += o.Warmup
 	c.LatencyOverflow += o.LatencyOverflow
 	c.LatencyNegative += o.LatencyNegative
@@ -230,13 +256,28 @@ type TimelinePoint struct {
 // Client is how the load generator itself fared.
 type Client struct {
 	// CPURatio is the share of the CPU it was allowed that it used.
-	CPURatio           float64 `json:"cpu_ratio"`
-	GCPauseMaxMS       float64 `json:"gc_pause_max_ms"`
+	CPURatio float64 `json:"cpu_ratio"`
+	// CPUs is how many processors that is: fewer than the machine has under a quota.
+	CPUs         float64 `json:"cpus"`
+	GCPauseMaxMS float64 `json:"gc_pause_max_ms"`
+	// ThrottledPeriods and ThrottledMS are the kernel's, for a CPU quota that was used
+	// up; StealRatio is the share of CPU time that the hypervisor gave to others.
+	ThrottledPeriods   int64   `json:"throttled_periods"`
+	ThrottledMS        float64 `json:"throttled_ms"`
+	StealRatio         float64 `json:"steal_ratio"`
 	ScheduleErrorP99MS float64 `json:"schedule_error_p99_ms"`
 	// Verdict is "valid", or "invalid" when the load generator was the limit, for
 	// Reasons.
 	Verdict string   `json:"verdict"`
 	Reasons []string `json:"reasons"`
+}
+
+// Objective is a service level objective and whether the run met it. Measured is in
+// the unit of the objective, as text.
+type Objective struct {
+	Objective string `json:"objective"`
+	Measured  string `json:"measured"`
+	Met       bool   `json:"met"`
 }
 
 // Check returns an error that names the first identity between the numbers of the
@@ -257,6 +298,7 @@ func (r *Run) Check() error {
 		{"samples_sent", c.SamplesSent},
 		{"samples_written", c.SamplesWritten},
 		{"bytes_sent", c.BytesSent},
+		{"unconfirmed", c.Unconfirmed},
 		{"warmup", c.Warmup},
 		{"latency_overflow", c.LatencyOverflow},
 		{"latency_negative", c.LatencyNegative},

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // LocationError says why a location cannot be opened.
@@ -31,12 +33,30 @@ func (e *LocationError) Unwrap() error { return e.Err }
 // its first colon is not one.
 var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*):`)
 
+// Option changes what [Open] can open.
+type Option func(*options)
+
+type options struct {
+	aws func(context.Context) (aws.Config, error)
+}
+
+// WithAWS lets [Open] open "s3://bucket/prefix": load is asked for region, credentials
+// and endpoint when it comes to that. The SDK's own config.LoadDefaultConfig is such a
+// function; it is not called here because it reads the environment, and because a
+// Lambda function does better without it.
+func WithAWS(load func(context.Context) (aws.Config, error)) Option {
+	return func(o *options) { o.aws = load }
+}
+
 // Open returns the store at location: "./dir", "/abs/dir", "file:///abs/dir", "mem:"
-// (a new and empty one in each call) or "null:". "s3://bucket/prefix" is not
-// supported yet. Every error is a [*LocationError]. A directory need not exist; see
-// [NewDir].
-func Open(ctx context.Context, location string) (Store, error) {
-	const forms = "give a directory (./data), file:///abs/dir, mem: or null:"
+// (a new and empty one in each call), "null:" or, with [WithAWS], "s3://bucket/prefix".
+// Every error is a [*LocationError]. A directory need not exist; see [NewDir].
+func Open(ctx context.Context, location string, opts ...Option) (Store, error) {
+	const forms = "give a directory (./data), file:///abs/dir, s3://bucket/prefix, mem: or null:"
+	var o options
+	for _, set := range opts {
+		set(&o)
+	}
 	fail := func(problem, hint string, cause error) (Store, error) {
 		return nil, &LocationError{Location: location, Problem: problem, Hint: hint, Err: cause}
 	}
@@ -63,7 +83,7 @@ func Open(ctx context.Context, location string) (Store, error) {
 			}
 			path = u.Path
 		case s == "s3":
-			return fail("s3:// is not supported yet", "store to a directory and copy it: ./data", nil)
+			return openS3(ctx, location, o.aws)
 		case len(s) == 1:
 			return fail("drive letters are not supported", "write the path with a leading ./ or from the root: ./data", nil)
 		default:
@@ -81,4 +101,24 @@ func Open(ctx context.Context, location string) (Store, error) {
 		return fail("not a usable directory", "give a directory that you may read and write, or one that does not exist yet", err)
 	}
 	return d, nil
+}
+
+func openS3(ctx context.Context, location string, load func(context.Context) (aws.Config, error)) (Store, error) {
+	if _, _, err := parseS3(location); err != nil {
+		return nil, err
+	}
+	if load == nil {
+		return nil, &LocationError{Location: location, Problem: "S3 is not available here", Hint: "give a directory: ./data"}
+	}
+	cfg, err := load(ctx)
+	if err != nil {
+		return nil, &LocationError{
+			Location: location, Problem: "loading the AWS configuration", Hint: "check AWS_PROFILE, AWS_REGION and ~/.aws/config", Err: err,
+		}
+	}
+	s, err := NewS3(cfg, location)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }

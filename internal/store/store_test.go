@@ -107,8 +107,8 @@ func TestOpen(t *testing.T) {
 	}
 	for location, problem := range map[string]string{
 		"":                   "it is empty",
-		"s3://bucket/prefix": "not supported yet",
-		"S3://bucket":        "not supported yet",
+		"s3://bucket/prefix": "S3 is not available",
+		"S3://bucket":        "S3 is not available",
 		"gs://bucket":        "unknown scheme gs:",
 		"a:b":                "unknown scheme a",
 		"C:\\data":           "drive letters",

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Objective is a service level that must hold by itself, whatever the baseline does: a percentile of the latency
+// GateObjective is a service level that must hold by itself, whatever the baseline does: a percentile of the latency
 // or the ratio of requests that are not OK must stay below a limit.
-type Objective struct {
+type GateObjective struct {
 	// Text is the objective as the user wrote it.
 	Text string
 	// Quantile is the percentile as a ratio; 0 for the error ratio.
@@ -18,15 +18,15 @@ type Objective struct {
 	Limit float64
 }
 
-// ParseObjectives reads objectives such as "p99<250ms,error_ratio<0.1%". An empty text has none. What cannot be
+// ParseGateObjectives reads objectives such as "p99<250ms,error_ratio<0.1%". An empty text has none. What cannot be
 // read is an [*InputError].
-func ParseObjectives(s string) ([]Objective, error) {
-	var list []Objective
+func ParseGateObjectives(s string) ([]GateObjective, error) {
+	var list []GateObjective
 	if strings.TrimSpace(s) == "" {
 		return nil, nil
 	}
 	for part := range strings.SplitSeq(s, ",") {
-		o, err := parseObjective(strings.TrimSpace(part))
+		o, err := parseGateObjective(strings.TrimSpace(part))
 		if err != nil {
 			return nil, err
 		}
@@ -35,9 +35,9 @@ func ParseObjectives(s string) ([]Objective, error) {
 	return list, nil
 }
 
-func parseObjective(s string) (Objective, error) {
-	bad := func(msg string) (Objective, error) {
-		return Objective{}, &InputError{
+func parseGateObjective(s string) (GateObjective, error) {
+	bad := func(msg string) (GateObjective, error) {
+		return GateObjective{}, &InputError{
 			Msg:  fmt.Sprintf("objective %q %s", s, msg),
 			Hint: "write objectives as p99<250ms or error_ratio<0.1%, separated by commas",
 		}
@@ -47,7 +47,7 @@ func parseObjective(s string) (Objective, error) {
 		return bad("has no <")
 	}
 	limit = strings.TrimSpace(strings.TrimPrefix(limit, "="))
-	o := Objective{Text: s}
+	o := GateObjective{Text: s}
 	number, factor := limit, 1.0
 	switch name = strings.TrimSpace(name); name {
 	case "p50", "p90", "p95", "p99", "p99.9", "p99.99", "p99.999":
@@ -86,9 +86,9 @@ func parseObjective(s string) (Objective, error) {
 	return o, nil
 }
 
-// ObjectiveResult is how an objective fared. Observed, Lower and Upper are in milliseconds, or ratios for the
+// GateObjectiveResult is how an objective fared. Observed, Lower and Upper are in milliseconds, or ratios for the
 // error ratio.
-type ObjectiveResult struct {
+type GateObjectiveResult struct {
 	Objective string `json:"objective"`
 	// Verdict is FAIL when it is shown to be broken, PASS when it is shown to hold, else INCONCLUSIVE.
 	Verdict  Verdict    `json:"verdict"`
@@ -100,8 +100,8 @@ type ObjectiveResult struct {
 
 // Judge compares latencies and counts with the objective: limits that each err with a probability of at most
 // alpha, from the binomial distribution and so for latencies of any distribution.
-func (o Objective) Judge(h *Histogram, c Counts, alpha float64) ObjectiveResult {
-	r := ObjectiveResult{Objective: o.Text, Limit: o.Limit, Verdict: Inconclusive}
+func (o GateObjective) Judge(h *Histogram, c Counts, alpha float64) GateObjectiveResult {
+	r := GateObjectiveResult{Objective: o.Text, Limit: o.Limit, Verdict: Inconclusive}
 	var observed, lower, upper float64
 	if o.Quantile > 0 {
 		observed = math.NaN()
