@@ -30,7 +30,7 @@ within a run and not what the machines did differently: to decide whether someth
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitInvalid),
 		Example: `  cirrusbench replay --requests 100 --out a.json && cirrusbench replay --requests 100 --out b.json && cirrusbench compare a.json b.json
   cirrusbench compare a.json b.json -o benchfmt | benchstat -col run -`,
-		Args: argsRange(2, -1, "at least two run files"),
+		Args: argsRange(2, -1, "a pair of run files"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			runs, err := readRuns(e, args)
 			if err != nil {

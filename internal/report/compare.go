@@ -96,7 +96,7 @@ func compareNumber(name string, n stats.GateNumber) string {
 	case !n.Known():
 		return "–"
 	case strings.HasSuffix(name, "_ratio"):
-		return fixed(float64(n)*100, 3) + nbsp + "%"
+		return fixed(float64(n)*100, 3) + " %"
 	default:
 		return figure(float64(n))
 	}

@@ -56,14 +56,14 @@ func changeText(ratio stats.GateNumber) string {
 	if !strings.HasPrefix(s, "-") {
 		s = "+" + s
 	}
-	return s + nbsp + "%"
+	return s + " %"
 }
 
 func shareText(ratio stats.GateNumber) string {
 	if !ratio.Known() {
 		return "?"
 	}
-	return fixed(float64(ratio)*100, 1) + nbsp + "%"
+	return fixed(float64(ratio)*100, 1) + " %"
 }
 
 func gateAlerts(r *stats.GateResult) []alert {
@@ -199,9 +199,9 @@ func gateObjectivesBlock(r *stats.GateResult) (block, bool) {
 				return "?"
 			}
 			if strings.HasPrefix(o.Objective, "error_ratio") {
-				return fixed(float64(n)*100, 3) + nbsp + "%"
+				return fixed(float64(n)*100, 3) + " %"
 			}
-			return figure(float64(n)) + nbsp + "ms"
+			return figure(float64(n)) + " ms"
 		}
 		g.rows = append(g.rows, []string{clean(o.Objective), number(o.Observed), number(o.Lower), number(o.Upper), string(o.Verdict)})
 	}
