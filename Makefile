@@ -19,6 +19,7 @@ FUZZTIME ?= 20s
 FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
+.PHONY: gate-sim
 .PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check lambda integration dist clean
 
 help: ## this list
@@ -58,6 +59,9 @@ tidy-check:
 
 gen: ## rewrite generated files and golden files
 	@$(GO) test ./cmd/cirrusbench ./internal/... -run 'Test' -update
+
+gate-sim: ## how often the gate says what on made-up noisy runners; fails when it breaks its promise
+	@$(GO) run ./tools/gate-sim
 
 check: fmt-check tidy-check lint test ## what CI runs: format, lint, floor plan, tests
 

@@ -15,23 +15,25 @@ import (
 
 // The exit codes in use; the README has the table.
 const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitSLO         = 3
-	exitInvalid     = 5
-	exitInterrupted = 130
+	exitOK           = 0
+	exitFailed       = 1
+	exitUsage        = 2
+	exitSLO          = 3
+	exitInconclusive = 4
+	exitInvalid      = 5
+	exitInterrupted  = 130
 )
 
 // exitCodes is the part of a command's help that lists its exit codes.
 func exitCodes(codes ...int) string {
 	meaning := map[int]string{
-		exitOK:          "done",
-		exitFailed:      "failed: network, I/O, or a bad input file",
-		exitUsage:       "wrong usage",
-		exitSLO:         "an objective given by --slo is broken",
-		exitInvalid:     "INVALID: the numbers were made but must not be trusted; the reasons are printed",
-		exitInterrupted: "interrupted; what was measured until then is written",
+		exitOK:           "done",
+		exitFailed:       "failed: network, I/O, or a bad input file",
+		exitUsage:        "wrong usage",
+		exitSLO:          "FAIL: a regression beyond the tolerance, or an objective given by --slo is broken",
+		exitInconclusive: "INCONCLUSIVE: the evidence shows neither PASS nor FAIL",
+		exitInvalid:      "INVALID: the numbers were made but must not be trusted; the reasons are printed",
+		exitInterrupted:  "interrupted; what was measured until then is written",
 	}
 	var b strings.Builder
 	b.WriteString("Exit codes:")

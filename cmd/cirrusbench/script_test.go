@@ -52,6 +52,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"s3":        startS3,
 		"cert":      writeCertificate,
 		"bootstrap": buildBootstrap,
+		"slow":      slowServer,
 
 		"await-post": awaitPost,
 	}

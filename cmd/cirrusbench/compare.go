@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cirrusbench/cirrusbench/internal/report"
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+func newCompareCommand(e *env) *cobra.Command {
+	var output, out string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "compare A.json B.json…",
+		Short: "Put runs side by side, with confidence intervals",
+		Long: `Put two or more runs side by side: percentiles, service time, D2–D5, errors, rates and what was billed, with
+95 % confidence intervals. The first run is what the others are compared with.
+
+Runs of unlike plans or corpora are refused (exit code 5) unless --force is given. The intervals know the chance
+within a run and not what the machines did differently: to decide whether something has become slower, use
+'cirrusbench gate' with two URLs.
+
+-o benchfmt is for benchstat (-col run), -o github-action-benchmark is the last run for that action's customSmallerIsBetter.
+
+` + exitCodes(exitOK, exitFailed, exitUsage, exitInvalid),
+		Example: `  cirrusbench replay --requests 100 --out a.json && cirrusbench replay --requests 100 --out b.json && cirrusbench compare a.json b.json
+  cirrusbench compare a.json b.json -o benchfmt | benchstat -col run -`,
+		Args: argsRange(2, -1, "a pair of run files"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			runs, err := readRuns(e, args)
+			if err != nil {
+				return err
+			}
+			c, err := stats.CompareRuns(runs)
+			if err != nil {
+				return err
+			}
+			c.Tool = tool()
+			if len(c.Unlike) > 0 && !force {
+				return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + strings.Join(c.Unlike, "; ")}, "give --force to compare them all the same")
+			}
+			return emit(e, out, func(w io.Writer) error {
+				switch output {
+				case "json":
+					return c.WriteJSON(w)
+				case "benchfmt":
+					return c.WriteBenchfmt(w)
+				case "github-action-benchmark":
+					return c.WriteActionBenchmark(w)
+				default:
+					return report.Compare(w, report.Format(output), c)
+				}
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&force, "force", false, "compare runs of unlike plans or corpora")
+	f.StringVar(&out, "out", "", "write the result to this file")
+	addOutputFlag(cmd, &output, "table", "json", "markdown", "benchfmt", "github-action-benchmark")
+	return cmd
+}
+
+// readRuns reads run files; all that is wrong with any of them is reported.
+func readRuns(e *env, names []string) ([]stats.NamedRun, error) {
+	runs := make([]stats.NamedRun, len(names))
+	var errs []error
+	for i, name := range names {
+		run, err := readRunFile(e, name)
+		if err != nil {
+			if _, ok := errors.AsType[*os.PathError](err); !ok {
+				err = withHint(err, hintOf(err))
+			}
+			errs = append(errs, err)
+			continue
+		}
+		extra := stats.GateSample{Extra: map[string]float64{}}
+		addBilled(&extra, run)
+		runs[i] = stats.NamedRun{Name: name, Run: run, Extra: extra.Extra}
+	}
+	return runs, errors.Join(errs...)
+}

@@ -1,0 +1,135 @@
+package report
+
+import (
+	"bytes"
+	"encoding/xml"
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+// gateResult is what a gate that failed leaves behind.
+func gateResult() *stats.GateResult {
+	arm := func(url string, factor float64) stats.GateArmResult {
+		return stats.GateArmResult{
+			Target: stats.Target{URL: url, Kind: "http"}, Sent: 10_000, OK: 9_990, Errors: 10, StalledBlocks: int(factor) - 1,
+			Latency: stats.Latency{Count: 9_990, P50MS: 4 * factor, P99MS: 11.5 * factor, P999MS: 40, MaxMS: 71.25},
+		}
+	}
+	return &stats.GateResult{
+		Schema: stats.GateSchema, Verdict: stats.Fail, Metric: "p99_ms",
+		Reasons:       []string{"p99_ms is 98.4 % higher, and at least 91.2 %: beyond the tolerance of 5 %"},
+		EstimateRatio: 1.984, LowerRatio: 1.912, UpperRatio: 2.05, ToleranceRatio: 0.05, AlphaRatio: 0.05, Looks: []int{10, 20, 40},
+		Blocks: 10, Discarded: 1, MinimumDetectableRatio: 0.113, DilutionRatio: 0.02, Noise: 0.061,
+		Comparisons: []stats.GateComparison{
+			{Metric: "p99_ms", Org: "alfa", Verdict: stats.Fail, EstimateRatio: 1.984, LowerRatio: 1.912, UpperRatio: 2.05},
+			{Metric: "p99_ms", Org: "bravo", Verdict: stats.Pass, EstimateRatio: 0.99, LowerRatio: 0.9, UpperRatio: 1.01},
+		},
+		Objectives: []stats.GateObjectiveResult{
+			{Objective: "p99<250ms", Verdict: stats.Pass, Limit: 250, Observed: 23, Lower: 22, Upper: 24.5},
+			{Objective: "error_ratio<0.1%", Verdict: stats.Inconclusive, Limit: 0.001, Observed: 0.001, Lower: 0.0005, Upper: 0.0017},
+		},
+		Goal: &stats.GateGoal{ChangeRatio: 0.1, Blocks: 16}, Detectable: []stats.GateDetectable{{Blocks: 10, MinimumDetectableRatio: 0.113}},
+		Plan:   stats.Plan{Loop: "open", Arrival: "constant", RatePerS: 250, Planned: 1000, MaxInFlight: 256, SHA256: "9f86d081884c7d65"},
+		Corpus: stats.Corpus{Location: "bundled", Objects: 10, Bytes: 310_703, Samples: 12_159, SHA256: "7458ab88750d"},
+		Arms:   stats.GateArms{Baseline: arm("https://blue.example.com/api/v1/write", 1), Candidate: arm("https://green.example.com/api/v1/write", 2)},
+		Labels: map[string]string{"git_sha": "0123abc"},
+	}
+}
+
+func TestGateGolden(t *testing.T) {
+	checkGolden(t, "gate.txt", rendered(t, func(w io.Writer) error { return Gate(w, Table, gateResult()) }))
+	checkGolden(t, "gate.md", rendered(t, func(w io.Writer) error { return GateSummary(w, gateResult(), 1<<20) }))
+	checkGolden(t, "gate.xml", rendered(t, func(w io.Writer) error { return GateJUnit(w, gateResult()) }))
+	checkGolden(t, "gate.annotations", rendered(t, func(w io.Writer) error { return GateAnnotations(w, gateResult()) }))
+}
+
+// TestGateSummaryFits: whatever the limit, the summary stays within it, is text, and says what is missing.
+func TestGateSummaryFits(t *testing.T) {
+	r := gateResult()
+	for range 200 {
+		r.Reasons = append(r.Reasons, strings.Repeat("wörter ", 10))
+	}
+	whole := len(rendered(t, func(w io.Writer) error { return GateSummary(w, r, 1<<20) }))
+	for limit := 0; limit <= whole; limit += 97 {
+		got := rendered(t, func(w io.Writer) error { return GateSummary(w, r, limit) })
+		if len(got) > limit || !utf8.Valid(got) {
+			t.Fatalf("%d bytes for a limit of %d", len(got), limit)
+		}
+		if len(got) > 0 && !bytes.Contains(got, []byte("… cut: ")) && !bytes.Contains(got, []byte("are left out")) && !bytes.Contains(got, []byte("</details>")) {
+			t.Fatalf("a limit of %d cuts without a word", limit)
+		}
+		if limit > 300 && !bytes.HasPrefix(got, []byte("## ❌ FAIL: gate on p99")) {
+			t.Fatalf("a limit of %d: the verdict is not first: %.60q", limit, got)
+		}
+	}
+}
+
+// TestGateOutputsAreEscaped: an org's name or a server's answer can hold anything.
+func TestGateOutputsAreEscaped(t *testing.T) {
+	r := gateResult()
+	const hostile = "x\r\n::set-output name=a::b,c <script>&\"]]> 100% \x1b[31m token=canary"
+	r.Reasons = []string{hostile}
+	r.Comparisons[0].Org = hostile
+	annotations := string(rendered(t, func(w io.Writer) error { return GateAnnotations(w, r) }))
+	if strings.Count(annotations, "\n") != 1 || !strings.HasSuffix(annotations, "\n") || strings.Contains(annotations, "\r") || !strings.Contains(annotations, "100%25") {
+		t.Errorf("%q", annotations)
+	}
+	junit := rendered(t, func(w io.Writer) error { return GateJUnit(w, r) })
+	var back junitSuite
+	if err := xml.Unmarshal(junit, &back); err != nil || back.Tests != 4 || back.Failures != 1 || back.Skipped != 1 || !strings.Contains(back.Cases[0].Name, "<script>") {
+		t.Errorf("%v\n%s", err, junit)
+	}
+	summary := string(rendered(t, func(w io.Writer) error { return GateSummary(w, r, 1<<20) }))
+	for name, out := range map[string]string{"annotations": annotations, "junit": string(junit), "summary": summary} {
+		if strings.Contains(out, "canary") || strings.Contains(out, "\x1b") {
+			t.Errorf("%s: %q", name, out)
+		}
+	}
+	if strings.Contains(summary, "<script>") {
+		t.Error(summary)
+	}
+}
+
+func TestGateVerdictsInEveryForm(t *testing.T) {
+	for verdict, want := range map[stats.Verdict]struct{ junit, annotation string }{
+		stats.Pass:         {`failures="0" errors="0" skipped="0"`, ""},
+		stats.Inconclusive: {`failures="0" errors="0" skipped="1"`, "::warning "},
+		stats.Invalid:      {`failures="0" errors="1" skipped="0"`, "::error "},
+		stats.Fail:         {`failures="1" errors="0" skipped="0"`, "::error "},
+	} {
+		r := &stats.GateResult{
+			Verdict: verdict, Metric: "p99_ms", Reasons: []string{"because"}, EstimateRatio: stats.GateNumber(math.NaN()),
+			LowerRatio: stats.GateNumber(math.NaN()), UpperRatio: stats.GateNumber(math.Inf(1)),
+		}
+		if got := string(rendered(t, func(w io.Writer) error { return GateJUnit(w, r) })); !strings.Contains(got, want.junit) {
+			t.Errorf("%s: %s", verdict, got)
+		}
+		if got := string(rendered(t, func(w io.Writer) error { return GateAnnotations(w, r) })); !strings.HasPrefix(got, want.annotation) || (want.annotation == "") != (got == "") {
+			t.Errorf("%s: %q", verdict, got)
+		}
+		for _, f := range []Format{Table, Markdown} {
+			if got := string(rendered(t, func(w io.Writer) error { return Gate(w, f, r) })); !strings.Contains(got, string(verdict)+": gate on p99") || strings.Contains(got, "NaN") || strings.Contains(got, "Inf") {
+				t.Errorf("%s as %s: %s", verdict, f, got)
+			}
+		}
+	}
+	for name, err := range map[string]error{
+		"table": Gate(io.Discard, Table, nil), "summary": GateSummary(io.Discard, nil, 1), "junit": GateJUnit(io.Discard, nil),
+		"annotations": GateAnnotations(io.Discard, nil), "format": Gate(io.Discard, "xml", gateResult()),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	// An invalid gate must not leave a comparison looking green.
+	r := gateResult()
+	r.Verdict = stats.Invalid
+	if got := string(rendered(t, func(w io.Writer) error { return GateJUnit(w, r) })); !strings.Contains(got, `errors="2"`) {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,221 @@
+package stats
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+)
+
+// GateMetric is a number of one arm that a gate compares. Smaller is better.
+type GateMetric struct {
+	// Name is the metric's name in flags and JSON, such as p99_ms.
+	Name string
+	// quantile is the percentile behind it, as a ratio; 0 for a number that comes ready-made.
+	quantile float64
+	service  bool // of the service time instead of latency
+	delta    bool // above the median
+	needs    int64
+}
+
+// gateMetrics lists what can be compared, the default first.
+func gateMetrics() []GateMetric {
+	// Ten requests beyond a percentile are what it takes for it to be more than chance. Deltas need what
+	// their support needs, and never less than that of their p99.
+	return []GateMetric{
+		{"p99_ms", qD2, false, false, 1_000},
+		{"p50_ms", qMedian, false, false, 20},
+		{"p90_ms", 0.90, false, false, 100},
+		{"p95_ms", 0.95, false, false, 200},
+		{"p99_9_ms", qD3, false, false, 10_000},
+		{"p99_99_ms", qD4, false, false, 100_000},
+		{"service_p50_ms", qMedian, true, false, 20},
+		{"service_p99_ms", qD2, true, false, 1_000},
+		{"service_p99_9_ms", qD3, true, false, 10_000},
+		{"d2_ms", qD2, false, true, 1_000},
+		{"d3_ms", qD3, false, true, 1_001},
+		{"d4_ms", qD4, false, true, 10_001},
+		{"d5_ms", qD5, false, true, 100_001},
+		{"duration_p99_ms", 0, false, false, 1_000},
+		{"billed_mean_ms", 0, false, false, 20},
+	}
+}
+
+// GateMetricNames lists the names that [ParseGateMetric] knows, the default first.
+func GateMetricNames() []string {
+	var names []string
+	for _, m := range gateMetrics() {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// ParseGateMetric finds a metric by its name. An unknown one is an [*InputError].
+func ParseGateMetric(name string) (GateMetric, error) {
+	for _, m := range gateMetrics() {
+		if m.Name == name {
+			return m, nil
+		}
+	}
+	return GateMetric{}, &InputError{
+		Msg:  fmt.Sprintf("metric %q is unknown", name),
+		Hint: "use one of " + strings.Join(GateMetricNames(), ", "),
+	}
+}
+
+// Needs is the number of successes that an arm must have in a block for the metric to mean anything.
+func (m GateMetric) Needs() int64 { return m.needs }
+
+// WithoutSupport returns the metric without that need.
+func (m GateMetric) WithoutSupport() GateMetric {
+	m.needs = 1
+	return m
+}
+
+// FromDue tells whether the metric counts from the intended send, so that lateness of the load generator is
+// part of it.
+func (m GateMetric) FromDue() bool { return m.quantile > 0 && !m.service }
+
+// gateFamily names one comparison of a gate: a metric of all requests or of one org's.
+type gateFamily struct{ metric, org string }
+
+func (s *GateSample) histogram(m GateMetric, org string) *Histogram {
+	switch {
+	case org != "":
+		return s.ByOrg[org]
+	case m.service:
+		return s.Service
+	default:
+		return s.Latency
+	}
+}
+
+// value returns the metric in its unit, NaN when the arm has none. org "" stands for all requests.
+func (s *GateSample) value(m GateMetric, org string) float64 {
+	if m.quantile == 0 {
+		if v, ok := s.Extra[m.Name]; ok && org == "" {
+			return v
+		}
+		return math.NaN()
+	}
+	h := s.histogram(m, org)
+	if h == nil || h.Count() == 0 {
+		return math.NaN()
+	}
+	q := h.Quantiles(m.quantile, qMedian)
+	if m.delta {
+		return q[0] - q[1]
+	}
+	return q[0]
+}
+
+// count is the number of values behind [GateSample.value].
+func (s *GateSample) count(m GateMetric, org string) int64 {
+	if m.quantile == 0 {
+		return s.Counts.OK
+	}
+	if h := s.histogram(m, org); h != nil {
+		return h.Count()
+	}
+	return 0
+}
+
+// limits bounds the metric of the population behind one sample: each limit is wrong with a probability of at
+// most alpha as far as chance in the sample goes.
+func (s *GateSample) limits(m GateMetric, org string, alpha float64) (lowerMS, upperMS float64) {
+	h := s.histogram(m, org)
+	if m.quantile == 0 || h == nil {
+		return 0, math.Inf(1)
+	}
+	if !m.delta {
+		return h.QuantileLimits(m.quantile, alpha)
+	}
+	// Both percentiles may err at once: half the error for each.
+	low, high := h.QuantileLimits(m.quantile, alpha/2)
+	medianLow, medianHigh := h.QuantileLimits(qMedian, alpha/2)
+	return max(low-medianHigh, 0), high - medianLow
+}
+
+// resolutionMS is the step in which the metric can change.
+func (s *GateSample) resolutionMS(m GateMetric, valueMS float64) float64 {
+	switch {
+	case m.Name == "billed_mean_ms", m.quantile == 0:
+		return 0 // a mean, or a Duration with two decimals
+	default:
+		return toMS(1) * float64(bucketWidthNS(int64(max(valueMS, 0)*1e6)))
+	}
+}
+
+// GateSample is what one arm measured in one block, or in a whole stored run.
+type GateSample struct {
+	Counts Counts
+	// LateSends is how many requests left after the second in which the plan's last one was due.
+	LateSends int64
+	// NotReady is how many bodies were not prepared when they were due.
+	NotReady int64
+	Client   Client
+	Latency  *Histogram
+	Service  *Histogram
+	// ScheduleError is how late the load generator sent; nil when that is not known.
+	ScheduleError *Histogram
+	// ByOrg splits Latency by org.
+	ByOrg map[string]*Histogram
+	// Extra has numbers that come ready-made, by metric name.
+	Extra map[string]float64
+}
+
+// NewGateSample takes what a gate needs from a run. A run without histograms, or with one that cannot be read,
+// is an error.
+func NewGateSample(run *Run) (GateSample, error) {
+	s := GateSample{
+		Counts: run.Counts, Client: run.Client, Latency: NewPackedHistogram(), Service: NewPackedHistogram(),
+		ByOrg: map[string]*Histogram{}, Extra: map[string]float64{},
+	}
+	for i := range run.Pairs {
+		p := &run.Pairs[i]
+		if p.Count == 0 {
+			continue
+		}
+		h, err := p.Decode()
+		if err != nil {
+			return s, fmt.Errorf("reading the run's histograms: %w", err)
+		}
+		s.Latency.Merge(h)
+		org, _, _ := strings.Cut(p.Source, "/")
+		if s.ByOrg[org] == nil {
+			s.ByOrg[org] = NewPackedHistogram()
+		}
+		s.ByOrg[org].Merge(h)
+	}
+	if run.Histograms != nil && run.Histograms.Service != nil {
+		h, err := run.Histograms.Service.Decode()
+		if err != nil {
+			return s, fmt.Errorf("reading the run's service times: %w", err)
+		}
+		s.Service.Merge(h)
+	}
+	if run.Histograms != nil && run.Histograms.ScheduleError != nil {
+		h, err := run.Histograms.ScheduleError.Decode()
+		if err != nil {
+			return s, fmt.Errorf("reading the run's schedule errors: %w", err)
+		}
+		s.ScheduleError = h
+	}
+	if run.Plan.Loop == "open" && run.Plan.RatePerS > 0 {
+		lastDue := float64(run.Plan.Planned-1) / run.Plan.RatePerS
+		for _, p := range run.Timeline {
+			if float64(p.TS) > lastDue {
+				s.LateSends += p.Sent
+			}
+		}
+	}
+	return s, nil
+}
+
+// orgs returns the names in either arm, sorted.
+func orgs(a, b *GateSample) []string {
+	all := maps.Clone(a.ByOrg)
+	maps.Copy(all, b.ByOrg)
+	return slices.Sorted(maps.Keys(all))
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+// TestSameSeedSameTable: the table must not depend on which worker plays which job.
+func TestSameSeedSameTable(t *testing.T) {
+	var tables [2]bytes.Buffer
+	for i := range tables {
+		// Few jobs break a promise by chance; that is not what this test is about.
+		_ = run(&tables[i], []string{"-jobs", "2", "-seed", "7"})
+	}
+	if tables[0].String() != tables[1].String() || !strings.Contains(tables[0].String(), "| shared | gate FAIL |") {
+		t.Errorf("%s\n%s", &tables[0], &tables[1])
+	}
+}
+
+// TestBrokenPromisesAreNamed: a gate that failed unchanged jobs must not go unnoticed.
+func TestBrokenPromisesAreNamed(t *testing.T) {
+	changes := []float64{0, 0.2}
+	table := make([][]tally, len(scenarios()))
+	for i := range table {
+		table[i] = []tally{
+			{jobs: 100, verdicts: verdicts(6, 94)},
+			{jobs: 100, verdicts: verdicts(80, 6)},
+		}
+	}
+	err := check(table, changes)
+	for _, want := range []string{"shared: 6.0 % of unchanged jobs fail", "shared: 6.0 % of jobs with +20 % pass", "shared: +20 % is found in 80.0 %"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	for i := range table {
+		table[i] = []tally{{jobs: 100, verdicts: verdicts(5, 90)}, {jobs: 100, verdicts: verdicts(99, 0)}}
+	}
+	if err := check(table, changes); err != nil {
+		t.Error(err)
+	}
+}
+
+func verdicts(fail, pass int) map[stats.Verdict]int {
+	return map[stats.Verdict]int{stats.Fail: fail, stats.Pass: pass}
+}
