@@ -4,16 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/cirrusbench/cirrusbench/fixtures"
 	"github.com/cirrusbench/cirrusbench/internal/cost"
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
 	"github.com/cirrusbench/cirrusbench/internal/report"
@@ -21,6 +19,7 @@ import (
 
 type forecastOptions struct {
 	scenario, method                      string
+	list                                  bool
 	memory, baselineMemory                int
 	arch, baselineArch                    string
 	region, month, start, growth          string
@@ -48,9 +47,10 @@ FILE holds Lambda's own records, in any form that 'cirrusbench invocations' read
 replay' whose target said what it billed; --mean-ms states a mean billed duration instead. How many requests there are is --requests-per-hour, or --clusters with
 --per-cluster-per-hour, or a measured --concurrency with the duration it was measured at. A second
 architecture to compare with is --baseline FILE or --baseline-ms. --scenario reads all of this from a YAML
-file, with API Gateway, S3, logs, queues and servers beside the function. With none of them the bundled
-scenario is priced: the first paper's Python function against its Go rewrite and against batches from a
-collector at the client, from synthetic records made to the paper's published averages.
+file, with API Gateway, S3, logs, queues, streams and servers beside the function, or takes a bundled scenario
+by its name; --list-scenarios lists them. With none of them the first bundled scenario is priced: the first
+paper's Python function against its Go rewrite and against batches from a collector at the client, from
+synthetic records made to the paper's published averages.
 
 Every line has its price, tier, usage type and date, from a price book inside this program. Intervals are 95 %
 and come from resampling the records; what the forecast leaves out is listed.
@@ -67,6 +67,8 @@ first paper did, and says what that leaves out.
 ` + exitCodes(exitOK, exitFailed, exitUsage),
 		Example: `  cirrusbench forecast
   cirrusbench forecast --details
+  cirrusbench forecast --list-scenarios
+  cirrusbench forecast --scenario log-shipping --details
   cirrusbench forecast -o html --out forecast.html
   cirrusbench forecast --mean-ms 70 --baseline-ms 953 --memory 128 --clusters 100
   cirrusbench forecast --explain-bill 3633 --concurrency 354 --mean-ms 953
@@ -78,7 +80,8 @@ first paper did, and says what that leaves out.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.scenario, "scenario", "", "YAML file with traffic and architectures")
+	f.StringVar(&o.scenario, "scenario", "", "YAML file with traffic and architectures, or the name of a bundled one")
+	f.BoolVar(&o.list, "list-scenarios", false, "list the bundled scenarios")
 	f.StringVar(&o.method, "method", "priced", "priced: from the price book; duration-ratio: scale --monthly-cost")
 	f.IntVar(&o.memory, "memory", 0, "memory of the function in MB (default: as the records say)")
 	f.StringVar(&o.arch, "arch", "arm64", "processor: arm64, x86_64")
@@ -115,9 +118,15 @@ first paper did, and says what that leaves out.
 }
 
 func runForecast(e *env, o *forecastOptions, files []string) error {
+	if o.list {
+		return listScenarios(e, o, files)
+	}
 	book, err := priceBook(o.prices)
 	if err != nil {
 		return err
+	}
+	if o.changed("region") && !slices.Contains(book.Regions(), o.region) {
+		return usagef("use one of "+strings.Join(book.Regions(), ", ")+", or give prices for it with --prices FILE", "there is no price for region %q", o.region)
 	}
 	if o.explain != "" {
 		return explainBill(e, o, files, book)
@@ -132,8 +141,11 @@ func runForecast(e *env, o *forecastOptions, files []string) error {
 		if err != nil {
 			return err
 		}
+		if s.Start == (cost.YearMonth{}) {
+			s.Start = cost.MonthOf(o.now()).Add(1)
+		}
 		if result, err = cost.Forecast(s, book); err != nil {
-			return err
+			return asUsage(err)
 		}
 		if o.details || o.output == "html" {
 			if err := cost.Analyse(s, book, result); err != nil {
@@ -145,7 +157,7 @@ func runForecast(e *env, o *forecastOptions, files []string) error {
 			return usagef("use -o table, -o markdown or -o json", "--method duration-ratio has no %s format", o.output)
 		}
 		if result, err = o.durationRatio(files, book); err != nil {
-			return err
+			return asUsage(err)
 		}
 	default:
 		return usagef("use --method priced or --method duration-ratio", "unknown method %q", o.method)
@@ -174,9 +186,9 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 	case o.scenario != "" && (len(files) > 0 || o.meanMS != "" || o.baselineMS != ""):
 		return nil, usagef("name the records in the scenario: billed: {from: FILE}", "--scenario says all; files, --mean-ms and --baseline-ms do not go with it")
 	case o.scenario != "":
-		return o.scenarioFile()
+		return o.scenarioOf(e)
 	case len(files) == 0 && !stated:
-		return o.bundledScenario(e)
+		return o.demoScenario(e)
 	}
 	s := &cost.Scenario{Region: o.region, Month: cost.MonthRule(o.month), Months: o.months, FreeTier: o.freeTier, Seed: o.seed, Quota: o.quota}
 	if o.quota < 1 {
@@ -253,52 +265,6 @@ func (o *forecastOptions) traffic(p *parser) cost.Traffic {
 	return t
 }
 
-// scenarioFile reads --scenario; flags that were given replace what the file says.
-func (o *forecastOptions) scenarioFile() (*cost.Scenario, error) {
-	f, err := os.Open(o.scenario)
-	if err != nil {
-		return nil, withHint(err, "check the name; 'cirrusbench forecast' without it prices the bundled scenario")
-	}
-	defer func() { _ = f.Close() }()
-	s, err := cost.LoadScenario(f, o.scenario)
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Dir(o.scenario)
-	if err := s.ReadRecords(func(name string) (io.ReadCloser, error) {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(dir, name)
-		}
-		return os.Open(name)
-	}); err != nil {
-		return nil, err
-	}
-	return s, o.override(s)
-}
-
-// bundledScenario is the one inside the program.
-func (o *forecastOptions) bundledScenario(e *env) (*cost.Scenario, error) {
-	const name = "demo.yaml"
-	f, err := fixtures.Scenarios().Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	s, err := cost.LoadScenario(f, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.ReadRecords(func(from string) (io.ReadCloser, error) {
-		return openBundled(fixtures.LambdaRecords(), strings.TrimPrefix(path.Clean(from), "../lambda-records/"))
-	}); err != nil {
-		return nil, err
-	}
-	e.sayf("no records given: pricing the bundled scenario, the first paper's Python function, its Go rewrite, and batching (synthetic records)")
-	return s, o.override(s)
-}
-
-func openBundled(fsys fs.FS, name string) (io.ReadCloser, error) { return fsys.Open(name) }
-
 // override puts the flags that were given over what a scenario file says.
 func (o *forecastOptions) override(s *cost.Scenario) error {
 	var p parser
@@ -357,6 +323,42 @@ func (o *forecastOptions) durationRatio(files []string, book *cost.PriceBook) (*
 		return nil, p.err()
 	}
 	return cost.DurationRatio(in)
+}
+
+// asUsage makes a mistake in what was asked for one of usage. What is wrong in a file is reported with its
+// place when it is read, so that what is left is in the flags, except what says itself that it is not.
+func asUsage(err error) error {
+	var asked []*cost.UserError
+	whole := eachError(err, func(err error) bool {
+		e, ok := err.(*cost.UserError)
+		if ok && !e.OfInput() {
+			asked = append(asked, e)
+			return true
+		}
+		return false
+	})
+	if !whole || len(asked) == 0 {
+		return err
+	}
+	return usagef(asked[0].Hint(), "%v", err)
+}
+
+// eachError calls f with every error that err is joined or wrapped of, until one makes f false.
+func eachError(err error, f func(error) bool) bool {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if !eachError(err, f) {
+				return false
+			}
+		}
+		return true
+	case *cost.UserError:
+		return f(e)
+	case interface{ Unwrap() error }:
+		return eachError(e.Unwrap(), f)
+	}
+	return f(err)
 }
 
 var errNoBilled = errors.New("the records hold no billed invocation")

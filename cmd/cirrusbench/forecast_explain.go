@@ -55,7 +55,7 @@ func explainBill(e *env, o *forecastOptions, files []string, book *cost.PriceBoo
 	}
 	fits, err := cost.ExplainBill(in, book)
 	if err != nil {
-		return err
+		return asUsage(err)
 	}
 	return emit(e, o.out, func(w io.Writer) error {
 		if o.output != "json" {
@@ -97,7 +97,7 @@ func (o *forecastOptions) billInput(e *env, files []string, t cost.Traffic, in *
 	case stated != "":
 		in.MeanMS = *p.decimal("mean-ms", stated)
 	case none:
-		s, err := o.bundledScenario(e)
+		s, err := o.demoScenario(e)
 		if err != nil {
 			return err
 		}
@@ -115,5 +115,5 @@ func (o *forecastOptions) billInput(e *env, files []string, t cost.Traffic, in *
 	}
 	var err error
 	in.RequestsPerHour, err = t.PerHour()
-	return err
+	return asUsage(err)
 }

@@ -394,6 +394,18 @@ func (b *PriceBook) List(service string) []Price {
 	return list
 }
 
+// Regions returns the regions that the book has prices for, in order.
+func (b *PriceBook) Regions() []string {
+	var regions []string
+	for i := range b.prices {
+		if !slices.Contains(regions, b.prices[i].Region) {
+			regions = append(regions, b.prices[i].Region)
+		}
+	}
+	slices.Sort(regions)
+	return regions
+}
+
 // Get returns the price with an id; false when there is none.
 func (b *PriceBook) Get(id string) (Price, bool) {
 	i, ok := b.byID[id]

@@ -4,7 +4,14 @@ package cost
 type UserError struct {
 	msg, hint string
 	err       error
+	input     bool
 }
+
+// OfInput says that the mistake is in what a file holds, and not in how the program was called.
+func (e *UserError) OfInput() bool { return e.input }
+
+// inputError is a mistake in a file.
+func inputError(msg, hint string) *UserError { return &UserError{msg: msg, hint: hint, input: true} }
 
 func userError(msg, hint string) *UserError { return &UserError{msg: msg, hint: hint} }
 

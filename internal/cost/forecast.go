@@ -163,7 +163,7 @@ type Billed struct {
 // the durations themselves, so that no interval can be given.
 func BilledOf(s lambdalog.Summary) (Billed, error) {
 	if s.Billable == 0 || !s.BilledMS.Mean.Known {
-		return Billed{}, userError("the run has no billed durations", "run against a target that reports them, such as lambda://FUNCTION")
+		return Billed{}, inputError("the run has no billed durations", "run against a target that reports them, such as lambda://FUNCTION")
 	}
 	mean := durationMS(s.BilledMS.Mean.Value)
 	if s.BilledMS.Sum.Known {
@@ -229,6 +229,14 @@ type Function struct {
 	// Provisioned and SnapStart are nil when not used.
 	Provisioned *Provisioned
 	SnapStart   *SnapStart
+	// Async functions are billed by the size of their events: a request for the
+	// first 256 KB of the payload and one for every further 64 KB.
+	Async bool
+	// StreamedBytes is the size of a streamed response; what is above 6 MB is billed. nil means not streamed.
+	StreamedBytes *Decimal
+	// Durable and Pollers are nil when not used.
+	Durable *Durable
+	Pollers *Pollers
 
 	memoryFactor *Decimal // scales the memory for a what-if
 }
@@ -285,7 +293,7 @@ func (s *Scenario) Validate() error {
 	if s.Start.Year < 2000 || s.Start.Year > 2999 || s.Start.Month < time.January || s.Start.Month > time.December {
 		bad("no first month", "give --start, for instance --start 2026-12")
 	}
-	if s.Growth.Cmp(Int(-1)) <= 0 || s.Growth.Cmp(Int(10)) > 0 {
+	if !validGrowth(s.Growth) {
 		bad(fmt.Sprintf("growth of %s a month is out of range", s.Growth), "give the growth per month, for instance --growth 2%")
 	}
 	if s.Quota < 0 {
@@ -293,6 +301,11 @@ func (s *Scenario) Validate() error {
 	}
 	if len(s.Architectures) == 0 {
 		bad("nothing to price", "give a file of Lambda records, or --mean-ms, or --scenario")
+	}
+	if slices.ContainsFunc(s.Architectures, func(a Architecture) bool { return a.Traffic == nil }) {
+		if _, err := s.Traffic.PerHour(); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	names := make(map[string]bool)
 	for _, a := range s.Architectures {
@@ -310,6 +323,9 @@ func (s *Scenario) Validate() error {
 	return errors.Join(problems...)
 }
 
+// validGrowth admits what shrinks to less than all and grows at most elevenfold a month.
+func validGrowth(g Decimal) bool { return g.Cmp(Int(-1)) > 0 && g.Cmp(Int(10)) <= 0 }
+
 func (a Architecture) problems() []error {
 	var problems []error
 	bad := func(msg, hint string) { problems = append(problems, userError(a.Name+": "+msg, hint)) }
@@ -321,27 +337,34 @@ func (a Architecture) problems() []error {
 			bad(fmt.Sprintf("%T: %v", svc, err), "correct the figures of this service")
 		}
 	}
-	for _, f := range a.Functions {
-		if f.Arch != ArchARM && f.Arch != ArchX86 {
-			bad(fmt.Sprintf("architecture is %.20q", f.Arch), "give --arch arm64 or --arch x86_64")
-		}
-		if f.Memory != 0 && (f.Memory < 128 || f.Memory > 10240) {
-			bad(fmt.Sprintf("memory of %d MB, Lambda has 128 to 10240", f.Memory), "give --memory, for instance --memory 128")
-		}
-		if f.EphemeralMB != 0 && (f.EphemeralMB < ephemeralFree || f.EphemeralMB > 10240) {
-			bad(fmt.Sprintf("temporary storage of %d MB, Lambda has 512 to 10240", f.EphemeralMB), "leave it out to use 512")
-		}
-		if f.PerRequest != nil && f.PerRequest.Sign() < 0 {
-			bad("a negative number of invocations per request", "give 0 or more")
-		}
-		problems = append(problems, f.optionProblems(a.Name)...)
-		problems = append(problems, f.Billed.problems(a.Name)...)
+	for i := range a.Functions {
+		problems = append(problems, a.Functions[i].problems(a.Name)...)
+		problems = append(problems, a.Functions[i].Billed.problems(a.Name)...)
 	}
 	return problems
 }
 
+// problems checks a function without its billed time.
+func (f *Function) problems(name string) []error {
+	var problems []error
+	bad := func(msg, hint string) { problems = append(problems, userError(name+": "+msg, hint)) }
+	if f.Arch != ArchARM && f.Arch != ArchX86 {
+		bad(fmt.Sprintf("architecture is %.20q", f.Arch), "give --arch arm64 or --arch x86_64")
+	}
+	if f.Memory != 0 && (f.Memory < 128 || f.Memory > 10240) {
+		bad(fmt.Sprintf("memory of %d MB, Lambda has 128 to 10240", f.Memory), "give a memory of Lambda's, for instance 128")
+	}
+	if f.EphemeralMB != 0 && (f.EphemeralMB < ephemeralFree || f.EphemeralMB > 10240) {
+		bad(fmt.Sprintf("temporary storage of %d MB, Lambda has 512 to 10240", f.EphemeralMB), "leave it out to use 512")
+	}
+	if f.PerRequest != nil && f.PerRequest.Sign() < 0 {
+		bad("a negative number of invocations per request", "give 0 or more")
+	}
+	return append(problems, f.optionProblems(name)...)
+}
+
 // optionProblems checks what a function has beside its billed time.
-func (f Function) optionProblems(name string) []error {
+func (f *Function) optionProblems(name string) []error {
 	var problems []error
 	bad := func(msg, hint string) { problems = append(problems, userError(name+": "+msg, hint)) }
 	switch f.Plan {
@@ -357,6 +380,17 @@ func (f Function) optionProblems(name string) []error {
 			bad(fmt.Sprintf("provisioned for %s hours a day", h), "give more than 0 and at most 24")
 		}
 	}
+	if b := f.StreamedBytes; b != nil && b.Sign() < 0 {
+		bad(fmt.Sprintf("streams %s bytes", b), "give 0 or more")
+	}
+	if d := f.Durable; d != nil {
+		if err := notNegative(d.OperationsPerInvocation, d.BytesPerInvocation, d.RetainedGB); err != nil {
+			bad(fmt.Sprintf("durable: %v", err), "give 0 or more")
+		}
+	}
+	if p := f.Pollers; p != nil && (p.Source != "sqs" && p.Source != "kafka" || p.Units.Sign() <= 0 || p.Source == "sqs" && p.Units.Cmp(Int(2)) < 0) {
+		bad(fmt.Sprintf("%s pollers of %.20q", p.Units, p.Source), "give source: sqs with units of at least 2, or source: kafka")
+	}
 	if s := f.SnapStart; s != nil && (s.Versions.Sign() < 0 || s.RestoresPerInvocation.Sign() < 0 || s.RestoresPerInvocation.Cmp(Int(1)) > 0) {
 		bad("SnapStart needs 0 or more versions and a share of restores between 0 and 1", "correct versions or restores_per_invocation")
 	}
@@ -368,7 +402,8 @@ func (b Billed) problems(name string) []error {
 	bad := func(msg, hint string) { problems = append(problems, userError(name+": "+msg, hint)) }
 	if b.Usage != nil {
 		if b.Usage.Invocations() == 0 {
-			bad("the records hold no billed invocation", "give a file with REPORT lines; `cirrusbench invocations FILE` shows what it holds")
+			problems = append(problems, inputError(name+": the records hold no billed invocation",
+				"give a file with REPORT lines; `cirrusbench invocations FILE` shows what it holds"))
 		}
 		return problems
 	}
@@ -530,6 +565,13 @@ func priceLine(book *PriceBook, region string, u quantity) (Line, error) {
 		if p, err = book.Lookup(u.service, u.dimension, region); err != nil {
 			return Line{}, err
 		}
+		if u.of != nil {
+			whole, err := book.Lookup(u.of[0], u.of[1], region)
+			if err != nil {
+				return Line{}, err
+			}
+			p = shareOf(p, whole)
+		}
 	}
 	free := u.free.Min(u.amount)
 	tiers, amount, sure := p.Cost(u.amount.Sub(free))
@@ -573,10 +615,14 @@ func lambdaUsage(rates []rate, m usageMonth, at bound) []quantity {
 				continue
 			}
 			n := m.requests.Mul(r.perRequest)
-			count.amount = count.amount.Add(n)
+			requests := n
+			if r.f.Async {
+				requests = n.Mul(asyncRequests(m.payload))
+			}
+			count.amount = count.amount.Add(requests)
 			gbSeconds := n.Mul(r.gbSeconds).Mul(r.scale(at))
 			onDemand, more := r.options(gbSeconds, n, m)
-			extras = append(extras, more...)
+			extras = append(append(extras, more...), r.f.more(n, m)...)
 			dimension := arch.durationDimension()
 			if r.f.Plan != "" {
 				dimension = "savings-plan-" + string(r.f.Plan) + archSuffix(arch)
@@ -589,7 +635,7 @@ func lambdaUsage(rates []rate, m usageMonth, at bound) []quantity {
 			}
 			durations[j].amount = durations[j].amount.Add(onDemand)
 			if r.f.Provisioned == nil {
-				freeCount = freeCount.Add(n)
+				freeCount = freeCount.Add(requests)
 				freeDurations[j] = freeDurations[j].Add(onDemand)
 			}
 			storage.amount = storage.amount.Add(n.Mul(GBSeconds(r.billedMS.Mul(r.scale(at)), r.ephemeral)))
@@ -658,7 +704,7 @@ func (s *Scenario) month(book *PriceBook, rates []rate, services []Service, m us
 	}
 	for k, u := range parts {
 		i := slices.IndexFunc(all, func(o quantity) bool {
-			return o.service == u.service && o.dimension == u.dimension && o.price == nil && u.price == nil
+			return o.service == u.service && o.dimension == u.dimension && o.price == nil && u.price == nil && o.of == nil && u.of == nil
 		})
 		switch {
 		case i >= 0:
@@ -898,9 +944,15 @@ func compareResults(base, cand *ArchitectureResult) *Comparison {
 		}
 		return nil // nothing to divide by: null, not a number
 	}
+	both := func(x, y Decimal) *Decimal {
+		if x.Sign() == 0 {
+			return nil // one of them has no function
+		}
+		return ratio(x, y)
+	}
 	c.SavingsRatio = ratio(base.Total.Sub(cand.Total).Decimal(), base.Total.Decimal())
 	c.CostRatio = ratio(base.Total.Decimal(), cand.Total.Decimal())
-	c.DurationRatio = ratio(base.MeanBilledMS, cand.MeanBilledMS)
+	c.DurationRatio = both(base.MeanBilledMS, cand.MeanBilledMS)
 	if base.Concurrency != nil && cand.Concurrency != nil {
 		c.ConcurrencyRatio = ratio(fromFloat(base.Concurrency.mean), fromFloat(cand.Concurrency.mean))
 		c.QuotaRatio = ratio(fromFloat(base.Concurrency.need()), fromFloat(cand.Concurrency.need()))

@@ -124,6 +124,11 @@ func (l *loader) overridePrice(key, n *yaml.Node, base *PriceBook) (Price, bool)
 		"unit":       l.setText(&p.Unit, "unit"),
 		"usage_type": l.setText(&p.UsageType, "usage_type"),
 		"note":       l.setText(&p.Note, "note"),
+		"currency": func(v *yaml.Node) {
+			if v.Value != "USD" {
+				l.bad(v, "give all prices in US dollars", "currency of %s is %.10q, want USD", key.Value, v.Value)
+			}
+		},
 		"price":      l.setp(&price, "price"),
 		"tiers":      func(v *yaml.Node) { tiers = v },
 	})

@@ -47,9 +47,9 @@ func (e *ScenarioError) Hint() string { return e.Fix }
 //	  go:     {lambda: {arch: arm, memory_mb: 128, billed: {from: reports.log}}, apigateway: http, s3: {puts_per_request: 1}}
 //	  batched: {base: go, traffic: {per_cluster_per_hour: 6}}   # takes everything else from go, which stands above it
 //
-// Services beside lambda are apigateway, s3, logs, kinesis, firehose, sqs,
-// dynamodb, ec2, vcpu, fargate, msk, alb, eks, nat and ops; their keys are the fields of the types
-// of the same names in this package, in snake case.
+// lambda may be a list of functions, each with a name. Services beside lambda are apigateway, websocket,
+// s3, logs, kinesis, firehose, sqs, dynamodb, ec2, vcpu, fargate, msk, alb, eks, nat, transfer, lmi and ops;
+// their keys are in docs/costs.md.
 //
 // mean_ms is the mean over all invocations; warm_ms with cold_ms and cold_share
 // gives it in parts. Keys are strict: an unknown key, a key that stands twice,
@@ -190,6 +190,7 @@ func (l *loader) scenario(n *yaml.Node) *Scenario {
 	s := &Scenario{Month: MonthCalendar, Months: 24}
 	version, traffic, architectures := false, false, false
 	var archNode *yaml.Node
+	var named []*yaml.Node
 	l.mapping(n, "the scenario", fields{
 		"version": func(v *yaml.Node) {
 			version = true
@@ -220,7 +221,11 @@ func (l *loader) scenario(n *yaml.Node) *Scenario {
 			}
 			s.Start = start
 		},
-		"months": func(v *yaml.Node) { s.Months = l.whole(v, "months") },
+		"months": func(v *yaml.Node) {
+			if s.Months = l.whole(v, "months"); s.Months < 1 || s.Months > maxMonths {
+				l.bad(v, "write months: 24", "months is %.20s, want 1 to %d", v.Value, maxMonths)
+			}
+		},
 		"growth_monthly": func(v *yaml.Node) {
 			text, ok := l.text(v, "growth_monthly")
 			if !ok {
@@ -229,6 +234,8 @@ func (l *loader) scenario(n *yaml.Node) *Scenario {
 			g, err := ParseRatio(text)
 			if err != nil {
 				l.bad(v, "write 0.02 or 2%", "growth_monthly: %v", err)
+			} else if !validGrowth(g) {
+				l.bad(v, "write 0.02 or 2%", "growth of %s a month is out of range", g)
 			}
 			s.Growth = g
 		},
@@ -243,8 +250,8 @@ func (l *loader) scenario(n *yaml.Node) *Scenario {
 		},
 		"quota":     func(v *yaml.Node) { s.Quota = l.whole(v, "quota") },
 		"seed":      func(v *yaml.Node) { s.Seed = uint64(l.whole(v, "seed")) },
-		"baseline":  func(v *yaml.Node) { s.Baseline, _ = l.text(v, "baseline") },
-		"candidate": func(v *yaml.Node) { s.Candidate, _ = l.text(v, "candidate") },
+		"baseline":  func(v *yaml.Node) { named = append(named, v); s.Baseline, _ = l.text(v, "baseline") },
+		"candidate": func(v *yaml.Node) { named = append(named, v); s.Candidate, _ = l.text(v, "candidate") },
 		"traffic": func(v *yaml.Node) {
 			traffic = true
 			s.Traffic = l.traffic(v, Traffic{})
@@ -256,6 +263,11 @@ func (l *loader) scenario(n *yaml.Node) *Scenario {
 	})
 	if archNode != nil {
 		s.Architectures = l.architectures(archNode, s.Traffic)
+		for _, v := range named {
+			if !slices.ContainsFunc(s.Architectures, func(a Architecture) bool { return a.Name == v.Value }) {
+				l.bad(v, "name one of the architectures", "there is no architecture %.40q to compare", v.Value)
+			}
+		}
 	}
 	if n.Kind == yaml.MappingNode {
 		for key, there := range map[string]bool{"version": version, "traffic": traffic, "architectures": architectures} {
@@ -349,7 +361,7 @@ func (l *loader) architecture(name string, n *yaml.Node, traffic Traffic, before
 	}
 	known := l.services(name, &a)
 	known["base"] = func(*yaml.Node) {}
-	known["lambda"] = func(v *yaml.Node) { a.Functions = []Function{l.function(name, v)} }
+	known["lambda"] = func(v *yaml.Node) { a.Functions = l.functions(name, v) }
 	known["traffic"] = func(v *yaml.Node) {
 		own := l.traffic(v, traffic)
 		a.Traffic = &own
@@ -378,9 +390,32 @@ func (l *loader) base(name string, n *yaml.Node, before []Architecture) *Archite
 	return nil
 }
 
+// functions reads one function, or a list of them, each with a name.
+func (l *loader) functions(name string, n *yaml.Node) []Function {
+	if n.Kind != yaml.SequenceNode {
+		return []Function{l.function(name, n)}
+	}
+	var list []Function
+	for _, v := range n.Content {
+		f := l.function(name, v)
+		switch {
+		case v.Kind != yaml.MappingNode:
+		case f.Name == "":
+			l.bad(v, "add name:", "%s.lambda has several functions and this one has no name", name)
+		case slices.ContainsFunc(list, func(o Function) bool { return o.Name == f.Name }):
+			l.bad(v, "give each its own name", "%s.lambda has two functions %.40q", name, f.Name)
+		}
+		list = append(list, f)
+	}
+	if len(list) == 0 {
+		l.bad(n, "name at least one function", "%s.lambda is empty", name)
+	}
+	return list
+}
+
 func (l *loader) function(name string, n *yaml.Node) Function {
 	f := Function{Arch: ArchX86}
-	arch, billed := false, false
+	arch, billed, before := false, false, len(l.problems)
 	l.mapping(n, name+".lambda", fields{
 		"arch": func(v *yaml.Node) {
 			arch = true
@@ -425,6 +460,24 @@ func (l *loader) function(name string, n *yaml.Node) Function {
 			})
 			f.Provisioned = p
 		},
+		"name":           l.setText(&f.Name, "name"),
+		"async":          l.setBool(&f.Async, "async"),
+		"streamed_bytes": l.setp(&f.StreamedBytes, "streamed_bytes"),
+		"durable": func(v *yaml.Node) {
+			f.Durable = new(Durable)
+			l.mapping(v, name+".lambda.durable", fields{
+				"operations_per_invocation": l.set(&f.Durable.OperationsPerInvocation, "operations_per_invocation"),
+				"bytes_per_invocation":      l.set(&f.Durable.BytesPerInvocation, "bytes_per_invocation"),
+				"retained_gb":               l.set(&f.Durable.RetainedGB, "retained_gb"),
+			})
+		},
+		"pollers": func(v *yaml.Node) {
+			f.Pollers = new(Pollers)
+			l.mapping(v, name+".lambda.pollers", fields{
+				"source": l.setText(&f.Pollers.Source, "source"),
+				"units":  l.set(&f.Pollers.Units, "units"),
+			})
+		},
 		"snapstart": func(v *yaml.Node) {
 			s := &SnapStart{Versions: Int(1)}
 			l.mapping(v, name+".lambda.snapstart", fields{
@@ -434,11 +487,6 @@ func (l *loader) function(name string, n *yaml.Node) Function {
 			f.SnapStart = s
 		},
 	})
-	for _, err := range f.optionProblems(name) {
-		if e, ok := errors.AsType[*UserError](err); ok && n.Kind == yaml.MappingNode {
-			l.bad(n, e.Hint(), "%v", e)
-		}
-	}
 	if n.Kind == yaml.MappingNode && !arch {
 		l.bad(n, "add arch: arm64 or arch: x86_64", "%s.lambda has no arch", name)
 	}
@@ -447,6 +495,18 @@ func (l *loader) function(name string, n *yaml.Node) Function {
 	}
 	if billed && f.Memory == 0 && f.Billed.From == "" {
 		l.bad(n, "add memory_mb: 128", "%s.lambda has no memory_mb", name)
+	}
+	if n.Kind != yaml.MappingNode || len(l.problems) > before {
+		return f
+	}
+	problems := f.problems(name)
+	if f.Billed.From == "" && billed {
+		problems = append(problems, f.Billed.problems(name)...)
+	}
+	for _, err := range problems {
+		if e, ok := errors.AsType[*UserError](err); ok {
+			l.bad(n, e.Hint(), "%v", e)
+		}
 	}
 	return f
 }

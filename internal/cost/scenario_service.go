@@ -98,6 +98,7 @@ func (l *loader) services(name string, a *Architecture) fields {
 				"events_per_request": l.set(&s.EventsPerRequest, "events_per_request"),
 				"gb":                 l.set(&s.GB, "gb"),
 				"storage_gb":         l.set(&s.StorageGB, "storage_gb"),
+				"insights_gb":        l.set(&s.InsightsGB, "insights_gb"),
 			})
 			s.Kind = LogKind(kind)
 			check(n, "logs", s)
@@ -108,6 +109,8 @@ func (l *loader) services(name string, a *Architecture) fields {
 				"shards":       l.set(&s.Shards, "shards"),
 				"record_bytes": l.set(&s.RecordBytes, "record_bytes"),
 				"consumers":    l.set(&s.Consumers, "consumers"),
+				"fan_out":      l.set(&s.FanOut, "fan_out"),
+				"retention_h":  l.set(&s.RetentionHours, "retention_h"),
 			}))
 			check(n, "kinesis", s)
 		},
@@ -125,6 +128,7 @@ func (l *loader) services(name string, a *Architecture) fields {
 				"calls_per_message": l.setInt(&s.Calls, "calls_per_message"),
 				"batch":             l.setInt(&s.Batch, "batch"),
 				"fifo":              l.setBool(&s.FIFO, "fifo"),
+				"idle_pollers":      l.set(&s.IdlePollers, "idle_pollers"),
 			}))
 			check(n, "sqs", s)
 		},
@@ -151,22 +155,22 @@ func (l *loader) services(name string, a *Architecture) fields {
 		"vcpu": func(n *yaml.Node) {
 			s := VCPU{Nodes: Int(1)}
 			var price Decimal
-			l.mapping(n, name+".vcpu", fields{
+			l.mapping(n, name+".vcpu", l.scaling(&s.Scaling, fields{
 				"price_hour": l.set(&price, "price_hour"),
 				"cpus":       l.set(&s.CPUs, "cpus"),
 				"nodes":      l.set(&s.Nodes, "nodes"),
-			})
+			}))
 			s.PriceHour = Dollars(price)
 			check(n, "vcpu", s)
 		},
 		"fargate": func(n *yaml.Node) {
 			s := Fargate{Arch: ArchX86, Tasks: Int(1)}
-			l.mapping(n, name+".fargate", fields{
+			l.mapping(n, name+".fargate", l.scaling(&s.Scaling, fields{
 				"arch":      l.setArch(&s.Arch),
 				"vcpu":      l.set(&s.VCPU, "vcpu"),
 				"memory_gb": l.set(&s.MemoryGB, "memory_gb"),
 				"tasks":     l.set(&s.Tasks, "tasks"),
-			})
+			}))
 			check(n, "fargate", s)
 		},
 		"msk": func(n *yaml.Node) {
@@ -200,10 +204,48 @@ func (l *loader) services(name string, a *Architecture) fields {
 			})
 			check(n, "nat", s)
 		},
+		"websocket": func(n *yaml.Node) {
+			var s WebSocket
+			l.mapping(n, name+".websocket", fields{
+				"messages_per_request": l.set(&s.MessagesPerRequest, "messages_per_request"),
+				"message_bytes":        l.set(&s.MessageBytes, "message_bytes"),
+				"minutes_per_request":  l.set(&s.MinutesPerRequest, "minutes_per_request"),
+			})
+			check(n, "websocket", s)
+		},
+		"transfer": func(n *yaml.Node) {
+			var s Transfer
+			l.mapping(n, name+".transfer", fields{
+				"internet_gb":                l.set(&s.InternetGB, "internet_gb"),
+				"internet_bytes_per_request": l.set(&s.InternetBytesPerRequest, "internet_bytes_per_request"),
+				"zone_gb":                    l.set(&s.ZoneGB, "zone_gb"),
+				"region_gb":                  l.set(&s.RegionGB, "region_gb"),
+			})
+			check(n, "transfer", s)
+		},
+		"lmi": func(n *yaml.Node) {
+			s := ManagedInstances{Count: Int(3)}
+			l.mapping(n, name+".lmi", fields{
+				"type":        l.setText(&s.Type, "type"),
+				"count":       l.set(&s.Count, "count"),
+				"hours":       l.setp(&s.Hours, "hours"),
+				"price_hour":  l.setp(&s.PriceHour, "price_hour"),
+				"per_request": l.setp(&s.PerRequest, "per_request"),
+			})
+			check(n, "lmi", s)
+		},
 		"ops": func(n *yaml.Node) {
 			var monthly Decimal
 			l.mapping(n, name+".ops", fields{"monthly_usd": l.set(&monthly, "monthly_usd")})
 			check(n, "ops", Ops{Monthly: Dollars(monthly)})
 		},
 	}
+}
+
+// scaling adds what makes servers follow the traffic to the keys that they have.
+func (l *loader) scaling(s *Scaling, known fields) fields {
+	known["cpu_ms_per_request"] = l.set(&s.CPUMSPerRequest, "cpu_ms_per_request")
+	known["utilisation"] = l.set(&s.UtilisationRatio, "utilisation")
+	known["peak"] = l.set(&s.PeakRatio, "peak")
+	return known
 }

@@ -42,7 +42,8 @@ type usageMonth struct {
 type quantity struct {
 	service, dimension string
 	amount, free       Decimal
-	price              *Price // replaces the book's price when the user states one
+	price              *Price     // replaces the book's price when the user states one
+	of                 *[2]string // service and dimension that the price is a fraction of
 }
 
 // Service is something an architecture uses beside Lambda functions. The
@@ -177,6 +178,8 @@ const (
 	LogsVended LogKind = "vended"
 	// LogsCustom are all other log groups.
 	LogsCustom LogKind = "custom"
+	// LogsVendedS3 are Lambda's own logs delivered to S3 or Firehose without a log group.
+	LogsVendedS3 LogKind = "vended-s3"
 	// LogsVendedIA and LogsCustomIA are the same in the infrequent-access class.
 	LogsVendedIA LogKind = "vended-ia"
 	LogsCustomIA LogKind = "custom-ia"
@@ -188,6 +191,8 @@ func (k LogKind) dimension() string {
 		return "ingest-vended-lambda"
 	case LogsCustom:
 		return "ingest-custom-standard"
+	case LogsVendedS3:
+		return "vended-delivery-s3-or-firehose"
 	case LogsVendedIA:
 		return "ingest-vended-lambda-ia"
 	case LogsCustomIA:
@@ -207,26 +212,30 @@ type Logs struct {
 	GB Decimal
 	// StorageGB is the mean stored volume in compressed GiB; it grows with the traffic.
 	StorageGB Decimal
+	// InsightsGB is what queries of Logs Insights scan in the first month, in GiB; it grows with the traffic.
+	InsightsGB Decimal
 }
 
 // Check implements Service.
 func (l Logs) Check() error {
 	if l.Kind.dimension() == "" {
-		return fmt.Errorf("kind is %.20q, want vended, custom, vended-ia or custom-ia", l.Kind)
+		return fmt.Errorf("kind is %.20q, want vended, custom, vended-s3, vended-ia or custom-ia", l.Kind)
 	}
 	if l.GB.Sign() > 0 && (l.BytesPerRequest.Sign() > 0 || l.EventsPerRequest.Sign() > 0) {
 		return errors.New("bytes per request and a volume are given; keep one")
 	}
-	return notNegative(l.BytesPerRequest, l.EventsPerRequest, l.GB, l.StorageGB)
+	return notNegative(l.BytesPerRequest, l.EventsPerRequest, l.GB, l.StorageGB, l.InsightsGB)
 }
 
 func (l Logs) usage(m usageMonth) []quantity {
 	perRequest := l.BytesPerRequest.Add(l.EventsPerRequest.Mul(Int(eventOverhead)))
 	in := q("cloudwatch-logs", l.Kind.dimension(), gigabytes(m.requests.Mul(perRequest)).Add(l.GB.Mul(m.scale)))
-	if m.free {
+	if m.free && l.Kind != LogsVendedS3 {
 		in.free = Int(freeLogGB)
 	}
-	return []quantity{in, q("cloudwatch-logs", "storage", l.StorageGB.Mul(m.scale))}
+	return []quantity{
+		in, q("cloudwatch-logs", "storage", l.StorageGB.Mul(m.scale)), q("cloudwatch-logs", "insights-scanned", l.InsightsGB.Mul(m.scale)),
+	}
 }
 
 // Kinesis is a data stream.
@@ -242,25 +251,41 @@ type Kinesis struct {
 	Records Volume
 	// Consumers is the number of readers of an on-demand stream, each billed for what it reads.
 	Consumers Decimal
+	// FanOut is the number of readers with enhanced fan-out: billed for what they
+	// read and, on a provisioned stream, for every shard and hour.
+	FanOut Decimal
+	// RetentionHours above 24 and up to 168 bill every provisioned shard once more; 0 means 24.
+	RetentionHours Decimal
 }
 
 // Check implements Service.
 func (k Kinesis) Check() error {
-	return errors.Join(k.Records.check(k.RecordBytes), notNegative(k.Shards, k.Consumers))
+	if k.RetentionHours.Cmp(Int(168)) > 0 {
+		return fmt.Errorf("retention of %s hours, up to 168 can be priced", k.RetentionHours)
+	}
+	return errors.Join(k.Records.check(k.RecordBytes), notNegative(k.Shards, k.Consumers, k.FanOut, k.RetentionHours))
 }
 
 func (k Kinesis) usage(m usageMonth) []quantity {
 	records := k.Records.records(m, k.RecordBytes)
 	if k.Shards.Sign() > 0 {
+		shardHours, extended := k.Shards.Mul(m.hours), Int(0)
+		if k.RetentionHours.Cmp(Int(24)) > 0 {
+			extended = shardHours
+		}
 		return []quantity{
-			q("kinesis", "shard-hour", k.Shards.Mul(m.hours)),
+			q("kinesis", "shard-hour", shardHours),
 			q("kinesis", "put-payload-unit", records.Mul(units(k.RecordBytes, putUnit))),
+			q("kinesis", "extended-retention", extended),
+			q("kinesis", "efo-consumer-shard-hour", shardHours.Mul(k.FanOut)),
+			q("kinesis", "efo-data", gigabytes(records.Mul(k.RecordBytes)).Mul(k.FanOut)),
 		}
 	}
 	return []quantity{
 		q("kinesis", "ondemand-stream-hour", m.hours),
 		q("kinesis", "ondemand-data-in", gigabytes(records.Mul(units(k.RecordBytes, kib)).Mul(Int(kib)))),
 		q("kinesis", "ondemand-data-out", gigabytes(records.Mul(k.RecordBytes)).Mul(k.Consumers)),
+		q("kinesis", "ondemand-efo-out", gigabytes(records.Mul(k.RecordBytes)).Mul(k.FanOut)),
 	}
 }
 
@@ -293,6 +318,9 @@ type SQS struct {
 	Batch int
 	// FIFO is the ordered kind of queue.
 	FIFO bool
+	// IdlePollers is how many pollers of a trigger find nothing all month: each
+	// asks every 20 seconds. An idle trigger has about 5.
+	IdlePollers Decimal
 }
 
 // Check implements Service.
@@ -303,7 +331,7 @@ func (s SQS) Check() error {
 	if s.Batch < 0 || s.Batch > 10 {
 		return fmt.Errorf("batch of %d, want 1 to 10", s.Batch)
 	}
-	return s.Messages.check(s.MessageBytes)
+	return errors.Join(s.Messages.check(s.MessageBytes), notNegative(s.IdlePollers))
 }
 
 func (s SQS) usage(m usageMonth) []quantity {
@@ -320,6 +348,7 @@ func (s SQS) usage(m usageMonth) []quantity {
 	if calls >= 3 {
 		total = total.Add(batches) // delete carries none
 	}
+	total = total.Add(s.IdlePollers.Mul(m.hours).Mul(Int(emptyReceives)))
 	u := q("sqs", "requests-standard", total)
 	if s.FIFO {
 		u.dimension = "requests-fifo"
@@ -393,8 +422,11 @@ func (e EC2) usage(m usageMonth) []quantity {
 type VCPU struct {
 	// PriceHour is the price of a vCPU for an hour.
 	PriceHour USD
-	// CPUs is the number of vCPUs per node and Nodes how many nodes there are.
+	// CPUs is the number of vCPUs per node and Nodes how many nodes there are, or
+	// the fewest when they follow the traffic.
 	CPUs, Nodes Decimal
+	// Scaling makes the number of nodes follow the traffic.
+	Scaling Scaling
 }
 
 // Check implements Service.
@@ -402,24 +434,23 @@ func (v VCPU) Check() error {
 	if !v.PriceHour.Round(jsonPlaces).Equal(v.PriceHour) {
 		return fmt.Errorf("price %s has more than %d decimals", v.PriceHour, jsonPlaces)
 	}
-	return notNegative(v.PriceHour.Decimal(), v.CPUs, v.Nodes)
+	return errors.Join(notNegative(v.PriceHour.Decimal(), v.CPUs, v.Nodes), v.Scaling.check())
 }
 
 func (v VCPU) usage(m usageMonth) []quantity {
-	u := q("vcpu", "vcpu-hour", v.CPUs.Mul(v.Nodes).Mul(m.hours))
-	u.price = &Price{
-		ID: "vcpu.vcpu-hour@scenario", Service: u.service, Dimension: u.dimension, Region: "scenario", Unit: "vCPU-hour",
-		Tiers: []Tier{{Price: v.PriceHour}}, AsOf: "scenario", Source: []string{"scenario"}, Confidence: ConfidenceLow,
-	}
+	u := q("vcpu", "vcpu-hour", v.CPUs.Mul(v.Scaling.servers(m, v.CPUs, v.Nodes)).Mul(m.hours))
+	u.price = statedPrice(u.service, u.dimension, "vCPU-hour", v.PriceHour)
 	return []quantity{u}
 }
 
-// Fargate is a fixed number of tasks that run all month.
+// Fargate is a number of tasks that run all month.
 type Fargate struct {
 	// Arch is the processor architecture.
 	Arch Arch
-	// VCPU and MemoryGB are those of one task, Tasks how many run; they do not grow with the traffic.
+	// VCPU and MemoryGB are those of one task, Tasks how many run, or the fewest when they follow the traffic.
 	VCPU, MemoryGB, Tasks Decimal
+	// Scaling makes the number of tasks follow the traffic.
+	Scaling Scaling
 }
 
 // Check implements Service.
@@ -427,12 +458,12 @@ func (f Fargate) Check() error {
 	if f.Arch != ArchARM && f.Arch != ArchX86 {
 		return fmt.Errorf("architecture is %.20q, want arm64 or x86_64", f.Arch)
 	}
-	return notNegative(f.VCPU, f.MemoryGB, f.Tasks)
+	return errors.Join(notNegative(f.VCPU, f.MemoryGB, f.Tasks), f.Scaling.check())
 }
 
 func (f Fargate) usage(m usageMonth) []quantity {
 	suffix := archSuffix(f.Arch)
-	hours := f.Tasks.Mul(m.hours)
+	hours := f.Scaling.servers(m, f.VCPU, f.Tasks).Mul(m.hours)
 	return []quantity{
 		q("fargate", "fargate-vcpu-hour"+suffix, hours.Mul(f.VCPU)),
 		q("fargate", "fargate-gb-hour"+suffix, hours.Mul(f.MemoryGB)),
@@ -541,10 +572,7 @@ func (o Ops) usage(usageMonth) []quantity {
 		return nil
 	}
 	u := q("ops", "month", Int(1))
-	u.price = &Price{
-		ID: "ops.month@scenario", Service: u.service, Dimension: u.dimension, Region: "scenario", Unit: "month",
-		Tiers: []Tier{{Price: o.Monthly}}, AsOf: "scenario", Source: []string{"scenario"}, Confidence: ConfidenceLow,
-	}
+	u.price = statedPrice(u.service, u.dimension, "month", o.Monthly)
 	return []quantity{u}
 }
 
