@@ -328,37 +328,34 @@ func (o *forecastOptions) durationRatio(files []string, book *cost.PriceBook) (*
 // asUsage makes a mistake in what was asked for one of usage. What is wrong in a file is reported with its
 // place when it is read, so that what is left is in the flags, except what says itself that it is not.
 func asUsage(err error) error {
-	var asked []*cost.UserError
-	whole := eachError(err, func(err error) bool {
-		e, ok := err.(*cost.UserError)
-		if ok && !e.OfInput() {
-			asked = append(asked, e)
-			return true
-		}
-		return false
-	})
+	asked, whole := askedFor(err)
 	if !whole || len(asked) == 0 {
 		return err
 	}
 	return usagef(asked[0].Hint(), "%v", err)
 }
 
-// eachError calls f with every error that err is joined or wrapped of, until one makes f false.
-func eachError(err error, f func(error) bool) bool {
-	switch e := err.(type) {
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
-			if !eachError(err, f) {
-				return false
+// askedFor returns the mistakes in what was asked for that err is made of; false when it is not made of them alone.
+func askedFor(err error) ([]*cost.UserError, bool) {
+	if joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok {
+		var all []*cost.UserError
+		for _, err := range joined.Unwrap() {
+			asked, whole := askedFor(err)
+			if !whole {
+				return nil, false
 			}
+			all = append(all, asked...)
 		}
-		return true
-	case *cost.UserError:
-		return f(e)
-	case interface{ Unwrap() error }:
-		return eachError(e.Unwrap(), f)
+		return all, true
 	}
-	return f(err)
+	e, ok := errors.AsType[*cost.UserError](err)
+	if !ok || e.OfInput() {
+		return nil, false
+	}
+	return []*cost.UserError{e}, true
 }
 
 var errNoBilled = errors.New("the records hold no billed invocation")

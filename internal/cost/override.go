@@ -129,8 +129,8 @@ func (l *loader) overridePrice(key, n *yaml.Node, base *PriceBook) (Price, bool)
 				l.bad(v, "give all prices in US dollars", "currency of %s is %.10q, want USD", key.Value, v.Value)
 			}
 		},
-		"price":      l.setp(&price, "price"),
-		"tiers":      func(v *yaml.Node) { tiers = v },
+		"price": l.setp(&price, "price"),
+		"tiers": func(v *yaml.Node) { tiers = v },
 	})
 	switch {
 	case len(l.problems) > problems:

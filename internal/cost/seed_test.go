@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -201,7 +202,7 @@ func TestSeedNumbersByTheProgram(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check("000.memory.headroom", fmt.Sprint(128-int(u.Summary().MaxMemoryUsed)))
+	check("000.memory.headroom", strconv.Itoa(128-int(u.Summary().MaxMemoryUsed)))
 
 	perMonthOf := func(n string) cost.Traffic { return perMonth(t, n) }
 	gb := func(s string) cost.Volume { return cost.Volume{GB: decp(t, s)} }

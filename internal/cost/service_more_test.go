@@ -62,9 +62,14 @@ func TestMoreServices(t *testing.T) {
 	}
 	minus := dec(t, "-1")
 	for _, bad := range []cost.Service{
-		cost.WebSocket{MessageBytes: minus}, cost.Transfer{ZoneGB: minus}, cost.ManagedInstances{}, cost.ManagedInstances{Type: "x", Hours: &minus},
-		cost.Kinesis{RecordBytes: cost.Int(1), RetentionHours: cost.Int(169)}, cost.SQS{MessageBytes: cost.Int(1), IdlePollers: minus},
-		cost.VCPU{Scaling: cost.Scaling{UtilisationRatio: cost.Int(2)}}, cost.Fargate{Arch: cost.ArchARM, Scaling: cost.Scaling{PeakRatio: minus}},
+		cost.WebSocket{MessageBytes: minus},
+		cost.Transfer{ZoneGB: minus},
+		cost.ManagedInstances{},
+		cost.ManagedInstances{Type: "x", Hours: &minus},
+		cost.Kinesis{RecordBytes: cost.Int(1), RetentionHours: cost.Int(169)},
+		cost.SQS{MessageBytes: cost.Int(1), IdlePollers: minus},
+		cost.VCPU{Scaling: cost.Scaling{UtilisationRatio: cost.Int(2)}},
+		cost.Fargate{Arch: cost.ArchARM, Scaling: cost.Scaling{PeakRatio: minus}},
 	} {
 		if bad.Check() == nil {
 			t.Errorf("%+v accepted", bad)
