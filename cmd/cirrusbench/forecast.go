@@ -32,6 +32,7 @@ type forecastOptions struct {
 	freeTier, details                     bool
 	seed                                  uint64
 	output, out                           string
+	source                                recordSource
 	changed                               func(flag string) bool
 	now                                   func() time.Time
 }
@@ -43,7 +44,7 @@ func newForecastCommand(e *env) *cobra.Command {
 		Short: "Turn billed durations into money and concurrency over 24 months",
 		Long: `Forecast what a Lambda function costs and how much of the concurrency quota it takes.
 
-FILE holds Lambda's own records, in any form that 'cirrusbench invocations' reads, or a run.json of 'cirrusbench
+FILE holds Lambda's own records, in any form that 'cirrusbench invocations' reads (cloudwatch:GROUP too), or a run.json of 'cirrusbench
 replay' whose target said what it billed; --mean-ms states a mean billed duration instead. How many requests there are is --requests-per-hour, or --clusters with
 --per-cluster-per-hour, or a measured --concurrency with the duration it was measured at. A second
 architecture to compare with is --baseline FILE or --baseline-ms. --scenario reads all of this from a YAML
@@ -108,6 +109,7 @@ first paper did, and says what that leaves out.
 	f.StringVar(&o.prices, "prices", "", "file of prices, JSON book or YAML overrides, that win over the built-in ones")
 	f.Uint64Var(&o.seed, "seed", 1, "of the resampling behind the intervals")
 	f.StringVar(&o.out, "out", "", "write the result to this file")
+	o.source.addFlags(cmd)
 	addOutputFlag(cmd, &o.output, "table", "json", "markdown", "csv", "html")
 	for name, values := range map[string][]string{
 		"method": {"priced", "duration-ratio"}, "arch": {"arm64", "x86_64"}, "baseline-arch": {"arm64", "x86_64"}, "month": {"calendar", "30d", "730h"},
@@ -208,7 +210,7 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 	case len(files) > 0 && o.meanMS != "":
 		return nil, usagef("leave one of them out", "both records and --mean-ms are given")
 	case len(files) > 0:
-		if err := readBilled(e, files, &candidate); err != nil {
+		if err := readBilled(e, &o.source, files, &candidate); err != nil {
 			return nil, err
 		}
 		name = baseName(files[0])
@@ -224,7 +226,7 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 		return nil, usagef("leave one of them out", "both --baseline and --baseline-ms are given")
 	case o.baseline != "":
 		baseline, baselineName = &cost.Function{Arch: baselineArch, Memory: lambdalog.MB(o.baselineMemory)}, baseName(o.baseline)
-		if err := readBilled(e, []string{o.baseline}, baseline); err != nil {
+		if err := readBilled(e, &o.source, []string{o.baseline}, baseline); err != nil {
 			return nil, err
 		}
 	case o.baselineMS != "":
@@ -361,7 +363,7 @@ func askedFor(err error) ([]*cost.UserError, bool) {
 var errNoBilled = errors.New("the records hold no billed invocation")
 
 // readBilled reads what a function is billed: a run, when the only file is one, or Lambda's records.
-func readBilled(e *env, files []string, f *cost.Function) error {
+func readBilled(e *env, source *recordSource, files []string, f *cost.Function) error {
 	if len(files) == 1 && isRunFile(files[0]) {
 		r, label, closeInput, err := openInput(e, files[0])
 		if err != nil {
@@ -378,7 +380,7 @@ func readBilled(e *env, files []string, f *cost.Function) error {
 		}
 		return nil
 	}
-	usage, err := readUsage(e, files)
+	usage, err := readUsage(e, source, files)
 	if err != nil {
 		return err
 	}
@@ -405,10 +407,10 @@ func isRunFile(name string) bool {
 	return cost.IsRun(head[:n])
 }
 
-// readUsage reads Lambda records; - is standard input.
-func readUsage(e *env, files []string) (*cost.Usage, error) {
+// readUsage reads Lambda records; - is standard input and cloudwatch:GROUP a log group.
+func readUsage(e *env, source *recordSource, files []string) (*cost.Usage, error) {
 	usage := new(cost.Usage)
-	if err := usage.Read(records(e, files)); err != nil {
+	if err := source.read(e, files, usage); err != nil {
 		return nil, err
 	}
 	return usage, nil
@@ -419,6 +421,7 @@ func baseName(file string) string {
 	if file == "-" {
 		return "stdin"
 	}
+	file = strings.TrimPrefix(file, cloudwatchPrefix)
 	return strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
 }
 

@@ -86,7 +86,7 @@ func (o *forecastOptions) billInput(e *env, files []string, t cost.Traffic, in *
 	case len(files) > 0 && stated != "":
 		return usagef("leave one of them out", "both records and a mean are given")
 	case len(files) > 0:
-		usage, err := readUsage(e, files)
+		usage, err := readUsage(e, &o.source, files)
 		if err != nil {
 			return err
 		}

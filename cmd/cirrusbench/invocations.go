@@ -19,13 +19,19 @@ import (
 
 func newInvocationsCommand(e *env) *cobra.Command {
 	var output, out string
+	var source recordSource
 	cmd := &cobra.Command{
-		Use:   "invocations FILE…",
+		Use:   "invocations FILE…|cloudwatch:GROUP…",
 		Short: "Read what Lambda says it billed",
 		Long: `Read Lambda's own records of its invocations and sum up what they bill: REPORT lines as text (tabs, or the
 spaces of a console paste, with or without the REPORT), platform.report events as JSON, and the containers
 they come in, such as log exports, 'aws logs tail' and Logs Insights answers; plain or gzip. - reads
 standard input.
+
+cloudwatch:GROUP reads a log group from AWS, with the region and credentials that the AWS CLI would use. A span of
+up to 6 hours (--since, --until) is fetched record by record with FilterLogEvents; a longer one is counted where it
+lies by Logs Insights, which AWS bills by the GB scanned and which knows the sums and maxima of durations but not
+their percentiles. --via events or --via insights decides otherwise.
 
 Billed Duration is read, never recomputed: Lambda prints a duration of 85.00 ms and bills 86. What a record
 does not state is missing, not zero. A line that cannot be read is reported with file and line, counted,
@@ -35,49 +41,43 @@ and reading goes on.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage),
 		Example: `  echo 'Duration: 41.37 ms Billed Duration: 42 ms Memory Size: 128 MB' | cirrusbench invocations -
-  aws logs tail /aws/lambda/my-function --since 1d | cirrusbench invocations - -o json`,
+  aws logs tail /aws/lambda/my-function --since 1d | cirrusbench invocations - -o json
+  cirrusbench invocations cloudwatch:/aws/lambda/my-function --since 7d`,
 		Args: argsRange(1, -1, "FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return runInvocations(e, args, output, out)
+			source.oneByOne = output == "jsonl" || output == "csv"
+			return runInvocations(e, &source, args, output, out)
 		},
 	}
+	source.addFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "write the result to this file")
 	addOutputFlag(cmd, &output, "table", "json", "markdown", "jsonl", "csv")
 	return cmd
 }
 
-func runInvocations(e *env, files []string, output, out string) error {
+func runInvocations(e *env, source *recordSource, files []string, output, out string) error {
 	return emit(e, out, func(w io.Writer) error {
-		var sum lambdalog.Summariser
-		each := func(lambdalog.Invocation) error { return nil }
+		c := listing{each: func(lambdalog.Invocation) error { return nil }}
 		flush := func() error { return nil }
 		switch output {
 		case "jsonl":
 			enc := json.NewEncoder(w)
-			each = func(v lambdalog.Invocation) error { return enc.Encode(v) }
+			c.each = func(v lambdalog.Invocation) error { return enc.Encode(v) }
 		case "csv":
 			cw := csv.NewWriter(w)
 			if err := cw.Write(invocationColumns()); err != nil {
 				return err
 			}
-			each = func(v lambdalog.Invocation) error { return cw.Write(invocationRow(v)) }
+			c.each = func(v lambdalog.Invocation) error { return cw.Write(invocationRow(v)) }
 			flush = func() error { cw.Flush(); return cw.Error() }
 		}
-		for v, err := range records(e, files) {
-			if err != nil {
-				err = sum.Note(err)
-			} else {
-				sum.Add(v)
-				err = each(v)
-			}
-			if err != nil {
-				return err
-			}
+		if err := source.read(e, files, &c); err != nil {
+			return err
 		}
 		if err := flush(); err != nil {
 			return err
 		}
-		s := sum.Summary()
+		s := c.Summary()
 		s.Tool = lambdalog.Tool(tool())
 		if s.Records == 0 {
 			return withHint(fmt.Errorf("no Lambda record found in %s", strings.Join(files, ", ")),
@@ -95,14 +95,29 @@ func runInvocations(e *env, files []string, output, out string) error {
 	})
 }
 
+// listing sums records up and prints each one.
+type listing struct {
+	lambdalog.Summariser
+	each func(lambdalog.Invocation) error
+	err  error
+}
+
+func (l *listing) Add(v lambdalog.Invocation) {
+	l.Summariser.Add(v)
+	if l.err == nil {
+		l.err = l.each(v)
+	}
+}
+
+func (l *listing) failed() error { return l.err }
+
 // maxComplaints bounds how many bad lines are shown; all are counted.
 const maxComplaints = 10
 
 // records yields what lambdalog reads from the files, one after the other, and shows the first complaints on the way.
 // An error that it yields is either one of lambdalog's complaints, after which reading goes on, or the last one.
 func records(e *env, files []string) iter.Seq2[lambdalog.Invocation, error] {
-	return func(yield func(lambdalog.Invocation, error) bool) {
-		shown := 0
+	return complain(e, func(yield func(lambdalog.Invocation, error) bool) {
 		for _, name := range files {
 			r, label, closeInput, err := openInput(e, name)
 			if err != nil {
@@ -110,17 +125,29 @@ func records(e *env, files []string) iter.Seq2[lambdalog.Invocation, error] {
 				return
 			}
 			for v, err := range lambdalog.Scan(r, label) {
-				if worthSaying(err) {
-					if shown++; shown <= maxComplaints {
-						e.sayf("warning: %v", err)
-					}
-				}
 				if !yield(v, err) {
 					closeInput()
 					return
 				}
 			}
 			closeInput()
+		}
+	})
+}
+
+// complain passes records on and shows the first complaints on the way.
+func complain(e *env, seq iter.Seq2[lambdalog.Invocation, error]) iter.Seq2[lambdalog.Invocation, error] {
+	return func(yield func(lambdalog.Invocation, error) bool) {
+		shown := 0
+		for v, err := range seq {
+			if worthSaying(err) {
+				if shown++; shown <= maxComplaints {
+					e.sayf("warning: %v", err)
+				}
+			}
+			if !yield(v, err) {
+				return
+			}
 		}
 		if shown > maxComplaints {
 			e.sayf("warning: %d more such lines", shown-maxComplaints)

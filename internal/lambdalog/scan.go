@@ -43,6 +43,36 @@ func Scan(r io.Reader, name string) iter.Seq2[Invocation, error] {
 	}
 }
 
+// Event is one log event as the CloudWatch Logs API returns it.
+type Event struct {
+	// ID is the event's id, by which repeated events are recognised; "" for none.
+	ID string
+	// Time is when the event was written; zero when it is not known.
+	Time time.Time
+	// Message is the event's text, of one or more lines, or JSON.
+	Message string
+}
+
+// ScanEvents yields the records in log events that are in memory already, as
+// Scan does for those of a file. The line of a record's Source is the number of
+// its event, from 1. An error of events is yielded and is the last one.
+func ScanEvents(events iter.Seq2[Event, error], name string) iter.Seq2[Invocation, error] {
+	return func(yield func(Invocation, error) bool) {
+		s := &scanner{name: name, yield: yield, seen: make(map[string]struct{})}
+		n := 0
+		for e, err := range events {
+			n++
+			if err != nil {
+				yield(Invocation{}, err)
+				return
+			}
+			if s.message(event{text: e.Message, time: e.Time, id: e.ID}, n) != nil {
+				return // the consumer has had enough: nothing else ends a message
+			}
+		}
+	}
+}
+
 // errStop unwinds the scanner when the consumer has had enough.
 var errStop = errors.New("stopped")
 

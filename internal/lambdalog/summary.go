@@ -98,6 +98,7 @@ const maxWarnings = 100
 type Summariser struct {
 	s                      Summary
 	billed, duration, init counts
+	durations, inits       totals // of groups, whose single times are not known
 	memory                 map[MB]int64
 }
 
@@ -124,23 +125,32 @@ func (u *Summariser) Add(v Invocation) {
 	u.duration.add(v.Duration)
 	u.init.add(v.Init)
 	u.s.MaxMemoryUsed = max(u.s.MaxMemoryUsed, v.MaxMemoryUsed)
-	if v.Memory > 0 {
-		if u.memory == nil {
-			u.memory = make(map[MB]int64)
-		}
-		u.memory[v.Memory]++
+	u.addMemory(v.Memory, 1)
+	u.addStatus(v.Status, 1)
+}
+
+func (u *Summariser) addMemory(mb MB, n int64) {
+	if mb == 0 {
+		return
 	}
-	switch v.Status {
+	if u.memory == nil {
+		u.memory = make(map[MB]int64)
+	}
+	u.memory[mb] += n
+}
+
+func (u *Summariser) addStatus(s Status, n int64) {
+	switch s {
 	case StatusSuccess:
-		u.s.Statuses.Success++
+		u.s.Statuses.Success += n
 	case StatusError:
-		u.s.Statuses.Error++
+		u.s.Statuses.Error += n
 	case StatusTimeout:
-		u.s.Statuses.Timeout++
+		u.s.Statuses.Timeout += n
 	case StatusFailure:
-		u.s.Statuses.Failure++
+		u.s.Statuses.Failure += n
 	default:
-		u.s.Statuses.Other++
+		u.s.Statuses.Other += n
 	}
 }
 
@@ -182,7 +192,9 @@ func (u *Summariser) warn(err error) {
 func (u *Summariser) Summary() Summary {
 	s := u.s
 	s.Schema = SummarySchema
-	s.BilledMS, s.DurationMS, s.InitMS = u.billed.distribution(), u.duration.distribution(), u.init.distribution()
+	s.BilledMS = u.billed.distribution()
+	s.DurationMS = u.durations.into(u.duration, u.duration.distribution())
+	s.InitMS = u.inits.into(u.init, u.init.distribution())
 	s.Memory = make([]MemoryCount, 0, len(u.memory))
 	for _, mb := range slices.Sorted(maps.Keys(u.memory)) {
 		s.Memory = append(s.Memory, MemoryCount{MB: mb, Count: u.memory[mb]})
@@ -213,14 +225,43 @@ func Summarise(records iter.Seq2[Invocation, error]) (Summary, error) {
 // counts is a multiset of durations, so that percentiles are exact.
 type counts map[time.Duration]int64
 
-func (c *counts) add(m Millis) {
+func (c *counts) add(m Millis) { c.addN(m, 1) }
+
+func (c *counts) addN(m Millis, n int64) {
 	if !m.Known {
 		return
 	}
 	if *c == nil {
 		*c = make(counts)
 	}
-	(*c)[m.Value]++
+	(*c)[m.Value] += n
+}
+
+// sum returns how many durations there are, and their sum in 128 bits: a year
+// of busy logs overflows 64.
+func (c counts) sum() (n int64, hi, lo uint64) {
+	for d, k := range c {
+		n += k
+		h, l := bits.Mul64(uint64(d), uint64(k))
+		var carry uint64
+		lo, carry = bits.Add64(lo, l, 0)
+		hi, _ = bits.Add64(hi, h, carry)
+	}
+	return n, hi, lo
+}
+
+// meanAndSum returns a distribution of which only these are known. A sum beyond
+// 292 years is left out rather than wrapped.
+func meanAndSum(n int64, hi, lo uint64) Distribution {
+	mean, rem := bits.Div64(hi, lo, uint64(n))
+	if rem*2 >= uint64(n) {
+		mean++
+	}
+	d := Distribution{Mean: MillisOf(time.Duration(mean))}
+	if hi == 0 && lo <= 1<<63-1 {
+		d.Sum = MillisOf(time.Duration(lo))
+	}
+	return d
 }
 
 func (c counts) distribution() Distribution {
@@ -228,29 +269,12 @@ func (c counts) distribution() Distribution {
 		return Distribution{}
 	}
 	values := slices.Sorted(maps.Keys(c))
-	n := int64(0)
-	var hi, lo uint64 // 128 bits: a year of busy logs overflows 64
-	for _, d := range values {
-		n += c[d]
-		h, l := bits.Mul64(uint64(d), uint64(c[d]))
-		var carry uint64
-		lo, carry = bits.Add64(lo, l, 0)
-		hi, _ = bits.Add64(hi, h, carry)
-	}
-	mean, rem := bits.Div64(hi, lo, uint64(n))
-	if rem*2 >= uint64(n) {
-		mean++
-	}
-	d := Distribution{
-		Mean: MillisOf(time.Duration(mean)),
-		P50:  MillisOf(c.quantile(values, n, 0.50)),
-		P95:  MillisOf(c.quantile(values, n, 0.95)),
-		P99:  MillisOf(c.quantile(values, n, 0.99)),
-		Max:  MillisOf(values[len(values)-1]),
-	}
-	if hi == 0 && lo <= 1<<63-1 {
-		d.Sum = MillisOf(time.Duration(lo)) // 292 years; a longer sum is left out rather than wrapped
-	}
+	n, hi, lo := c.sum()
+	d := meanAndSum(n, hi, lo)
+	d.P50 = MillisOf(c.quantile(values, n, 0.50))
+	d.P95 = MillisOf(c.quantile(values, n, 0.95))
+	d.P99 = MillisOf(c.quantile(values, n, 0.99))
+	d.Max = MillisOf(values[len(values)-1])
 	return d
 }
 
