@@ -174,7 +174,9 @@ type timeoutError struct{ after time.Duration }
 func (e *timeoutError) Error() string { return fmt.Sprintf("not done after %s", e.after) }
 
 // Hint says what to do about it.
-func (*timeoutError) Hint() string { return "give a longer --timeout, or a shorter span with --since and --until" }
+func (*timeoutError) Hint() string {
+	return "give a longer --timeout, or a shorter span with --since and --until"
+}
 
 // readingLine shows how far a log group is read: one redrawn line on a terminal, a plain one every 10 s elsewhere.
 type readingLine struct {

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +24,7 @@ func startCloudWatch(ts *testscript.TestScript, _ bool, args []string) {
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	for i, line := range lines {
 		fake.Events = append(fake.Events, awsreadtest.Event{
-			ID: fmt.Sprint(i), Time: time.Now().Add(-time.Hour - time.Duration(len(lines)-i)*time.Second), Message: line + "\n",
+			ID: strconv.Itoa(i), Time: time.Now().Add(-time.Hour - time.Duration(len(lines)-i)*time.Second), Message: line + "\n",
 		})
 	}
 	server := httptest.NewServer(fake)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -97,15 +98,21 @@ func TestRecordsAreTheSameWhateverThePages(t *testing.T) {
 		t.Fatalf("%+v", want)
 	}
 	for name, change := range map[string]func(*awsreadtest.CloudWatch){
-		"small pages":          func(f *awsreadtest.CloudWatch) { f.PageSize = 7 },
-		"pages that overlap":   func(f *awsreadtest.CloudWatch) { f.PageSize, f.Overlap = 20, 3 },
-		"empty pages between":  func(f *awsreadtest.CloudWatch) { f.EmptyPages = true },
-		"throttled":            func(f *awsreadtest.CloudWatch) { f.Faults = strings.Split("throttle,throttle,,throttle,throttle,throttle", ",") },
-		"unavailable":          func(f *awsreadtest.CloudWatch) { f.Faults = []string{"", "unavailable", "unavailable"} },
-		"connection cut":       func(f *awsreadtest.CloudWatch) { f.Faults = []string{"reset", "", "reset"} },
-		"answer cut":           func(f *awsreadtest.CloudWatch) { f.Faults = []string{"", "half", "", "half"} },
-		"everything at once":   func(f *awsreadtest.CloudWatch) { f.PageSize, f.Overlap, f.EmptyPages, f.Faults = 11, 2, true, strings.Split("throttle,half,,reset,,,unavailable,throttle,,throttle", ",") },
-		"throttled throughout": func(f *awsreadtest.CloudWatch) { f.PageSize, f.Faults = 10, strings.Split(strings.Repeat("throttle,,", 60), ",") },
+		"small pages":         func(f *awsreadtest.CloudWatch) { f.PageSize = 7 },
+		"pages that overlap":  func(f *awsreadtest.CloudWatch) { f.PageSize, f.Overlap = 20, 3 },
+		"empty pages between": func(f *awsreadtest.CloudWatch) { f.EmptyPages = true },
+		"throttled": func(f *awsreadtest.CloudWatch) {
+			f.Faults = strings.Split("throttle,throttle,,throttle,throttle,throttle", ",")
+		},
+		"unavailable":    func(f *awsreadtest.CloudWatch) { f.Faults = []string{"", "unavailable", "unavailable"} },
+		"connection cut": func(f *awsreadtest.CloudWatch) { f.Faults = []string{"reset", "", "reset"} },
+		"answer cut":     func(f *awsreadtest.CloudWatch) { f.Faults = []string{"", "half", "", "half"} },
+		"everything at once": func(f *awsreadtest.CloudWatch) {
+			f.PageSize, f.Overlap, f.EmptyPages, f.Faults = 11, 2, true, strings.Split("throttle,half,,reset,,,unavailable,throttle,,throttle", ",")
+		},
+		"throttled throughout": func(f *awsreadtest.CloudWatch) {
+			f.PageSize, f.Faults = 10, strings.Split(strings.Repeat("throttle,,", 60), ",")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := invocations(500)
@@ -153,8 +160,10 @@ func TestGroupsAgreeWithRecords(t *testing.T) {
 	fake := invocations(500)
 	want := summary(t, clientFor(t, fake, nil))
 	for name, change := range map[string]func(*awsreadtest.CloudWatch){
-		"one query":    func(f *awsreadtest.CloudWatch) { f.Running = 3 },
-		"with faults":  func(f *awsreadtest.CloudWatch) { f.Running, f.Faults = 2, strings.Split("limit,throttle,,throttle,half,reset", ",") },
+		"one query": func(f *awsreadtest.CloudWatch) { f.Running = 3 },
+		"with faults": func(f *awsreadtest.CloudWatch) {
+			f.Running, f.Faults = 2, strings.Split("limit,throttle,,throttle,half,reset", ",")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := invocations(500)
@@ -199,7 +208,7 @@ func TestSpansWithTooManyGroupsAreHalved(t *testing.T) {
 	fake := &awsreadtest.CloudWatch{Group: group}
 	for i := range 25_000 {
 		fake.Events = append(fake.Events, awsreadtest.Event{
-			ID: fmt.Sprint(i), Time: start.Add(time.Duration(i) * time.Second),
+			ID: strconv.Itoa(i), Time: start.Add(time.Duration(i) * time.Second),
 			Message: fmt.Sprintf("REPORT RequestId: %08x-15c9-505b-93e2-7773063edf57\tDuration: %d.00 ms\tBilled Duration: %d ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t\n", i, i, i),
 		})
 	}
@@ -277,7 +286,8 @@ func TestDeadlineEndsReading(t *testing.T) {
 			if name == "events" {
 				_, err = lambdalog.Summarise(logs.Records(ctx, group, whole()))
 			} else {
-				for _, err = range logs.Groups(ctx, group, whole()) {
+				for _, groupErr := range logs.Groups(ctx, group, whole()) {
+					err = groupErr
 				}
 				if fake.Calls("StopQuery") != 1 {
 					t.Error("the query was not stopped: it would go on and be billed")

@@ -335,10 +335,19 @@ func (c *CloudWatch) results(w http.ResponseWriter, id string) {
 		g := groups[k]
 		var fields []map[string]string
 		for _, f := range [][2]string{
-			{"billed", k.billed}, {"memory", k.memory}, {"cold", k.cold}, {"outcome", k.outcome}, {"n", strconv.FormatInt(g.n, 10)},
-			{"duration_sum", print64(g.duration)}, {"duration_max", print64(g.longest)}, {"duration_min", print64(g.shortest)},
-			{"init_sum", print64(g.init)}, {"init_max", print64(g.longestInit)},
-			{"restore_sum", print64(g.restore)}, {"restore_max", print64(g.longRestored)}, {"used_max", print64(g.used)},
+			{"billed", k.billed},
+			{"memory", k.memory},
+			{"cold", k.cold},
+			{"outcome", k.outcome},
+			{"n", strconv.FormatInt(g.n, 10)},
+			{"duration_sum", print64(g.duration)},
+			{"duration_max", print64(g.longest)},
+			{"duration_min", print64(g.shortest)},
+			{"init_sum", print64(g.init)},
+			{"init_max", print64(g.longestInit)},
+			{"restore_sum", print64(g.restore)},
+			{"restore_max", print64(g.longRestored)},
+			{"used_max", print64(g.used)},
 		} {
 			fields = append(fields, map[string]string{"field": f[0], "value": f[1]})
 		}
