@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
@@ -746,6 +747,7 @@ func Forecast(s *Scenario, book *PriceBook) (*Result, error) {
 		Architectures: make([]ArchitectureResult, 0, len(s.Architectures)),
 		Warnings:      []string{},
 	}
+	s.resample()
 	for _, a := range s.Architectures {
 		one, err := s.architecture(a, book)
 		if err != nil {
@@ -758,6 +760,24 @@ func Forecast(s *Scenario, book *PriceBook) (*Result, error) {
 		res.Warnings = append(res.Warnings, w)
 	}
 	return res, nil
+}
+
+// resample finds the intervals of all records at the same time. Each Usage keeps
+// its own, so that the goroutines share nothing.
+func (s *Scenario) resample() {
+	var all []*Usage
+	for _, a := range s.Architectures {
+		for _, f := range a.Functions {
+			if u := f.Billed.Usage; u != nil && !slices.Contains(all, u) {
+				all = append(all, u)
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for _, u := range all {
+		wg.Go(func() { u.Interval(s.Seed) })
+	}
+	wg.Wait()
 }
 
 func (s *Scenario) quota() int {

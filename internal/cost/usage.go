@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
@@ -24,6 +25,9 @@ type Usage struct {
 	coldWalls int64
 	spans     []span
 	untimed   int64
+	streams   map[string]*block
+	hours     map[int64]*block // by hours since 1970
+	cached    *cachedInterval
 	summary   lambdalog.Summariser
 }
 
@@ -77,6 +81,7 @@ func (u *Usage) Add(v lambdalog.Invocation) {
 		// Without a duration the billed time is the best that is known of how long it ran.
 		wall = v.Billed.Value
 	}
+	u.block(&v)
 	ms := float64(wall) / float64(time.Millisecond)
 	u.wall += ms
 	u.walls++
@@ -90,6 +95,34 @@ func (u *Usage) Add(v lambdalog.Invocation) {
 	}
 	end := v.Time.UnixNano()
 	u.spans = append(u.spans, span{end - int64(wall), end})
+}
+
+// block adds a record to those of its log stream and its hour.
+func (u *Usage) block(v *lambdalog.Invocation) {
+	billed := float64(v.Billed.Value) / float64(time.Millisecond)
+	if v.Stream != "" {
+		b, ok := u.streams[v.Stream]
+		if !ok {
+			if u.streams == nil {
+				u.streams = make(map[string]*block)
+			}
+			b = new(block)
+			u.streams[strings.Clone(v.Stream)] = b
+		}
+		b.add(billed, v.Cold)
+	}
+	if !v.Time.IsZero() {
+		hour := v.Time.Unix() / 3600
+		b, ok := u.hours[hour]
+		if !ok {
+			if u.hours == nil {
+				u.hours = make(map[int64]*block)
+			}
+			b = new(block)
+			u.hours[hour] = b
+		}
+		b.add(billed, v.Cold)
+	}
 }
 
 // Summary returns the summary of the records read so far.
@@ -228,35 +261,60 @@ func (u *Usage) Dispersion() (float64, bool) {
 	return variance / mean, true
 }
 
-// Interval returns the 95 % interval of the mean billed time in milliseconds;
-// see MeanInterval. The same seed gives the same interval.
+// Interval returns the 95 % interval of the mean billed time in milliseconds.
+// When all records name their log stream, or else have times, and there are at
+// least 20 streams or hours, those are resampled whole, because durations within
+// one are alike; else see MeanInterval. The same seed gives the same interval.
 func (u *Usage) Interval(seed uint64) Interval {
+	n := u.Invocations()
+	if c := u.cached; c != nil && c.seed == seed && c.n == n {
+		return c.interval
+	}
+	v := u.interval(rand.New(rand.NewPCG(seed, 0x63697272757362)), n) //nolint:gosec // statistics, not secrets
+	u.cached = &cachedInterval{seed, n, v}
+	return v
+}
+
+type cachedInterval struct {
+	seed     uint64
+	n        int64
+	interval Interval
+}
+
+func (u *Usage) interval(rng *rand.Rand, n int64) Interval {
+	if blocks, ok := blocksOf(u.streams, n); ok {
+		return blockInterval(blocks, "log stream", rng)
+	}
+	if blocks, ok := blocksOf(u.hours, n); ok {
+		return blockInterval(blocks, "hour", rng)
+	}
 	// A fixed order makes sums of floats reproducible.
 	cells := slices.SortedFunc(maps.Keys(u.cells), func(a, b cell) int {
 		return cmp.Or(cmp.Compare(a.billed, b.billed), cmp.Compare(a.memory, b.memory))
 	})
-	var warm, cold []float64
-	var warms, colds stratum
-	many := u.Invocations() > maxBootstrap
+	var warm, cold []counted
 	for _, c := range cells {
-		ms := float64(c.billed) / float64(time.Millisecond)
-		values, s := &warm, &warms
+		list := &warm
 		if c.cold {
-			values, s = &cold, &colds
+			list = &cold
 		}
-		if many {
-			s.add(ms, int(u.cells[c]))
-			continue
-		}
-		for range u.cells[c] {
-			*values = append(*values, ms)
-		}
+		*list = append(*list, counted{float64(c.billed) / float64(time.Millisecond), u.cells[c]})
 	}
-	if many {
-		return normalInterval(warms, colds)
+	return bootstrap(warm, cold, rng)
+}
+
+// blocksOf returns the blocks in a fixed order; false when they do not hold all
+// n invocations, are too few, or hold about one invocation each.
+func blocksOf[K cmp.Ordered](m map[K]*block, n int64) ([]block, bool) {
+	if len(m) < fewestBlocks || n < 2*int64(len(m)) {
+		return nil, false
 	}
-	//nolint:gosec // statistics, not secrets
-	return MeanInterval(warm, cold, rand.New(rand.NewPCG(seed, 0x63697272757362)))
+	blocks := make([]block, 0, len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		blocks = append(blocks, *m[key])
+		n -= m[key].n
+	}
+	return blocks, n == 0
 }
 
 // GBSeconds returns milliseconds times memory as Lambda bills them: seconds

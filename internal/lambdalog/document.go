@@ -198,11 +198,12 @@ func (s *scanner) logEvent(raw json.RawMessage, line int) error {
 		Message   string `json:"message"`
 		EventID   string `json:"eventId"`
 		ID        string `json:"id"`
+		Stream    string `json:"logStreamName"`
 	}
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return s.bad(line, fmt.Errorf("reading log event: %w", err))
 	}
-	ev := event{text: e.Message, id: e.EventID + e.ID}
+	ev := event{text: e.Message, id: e.EventID + e.ID, stream: e.Stream}
 	if e.Timestamp > 0 {
 		ev.time = time.UnixMilli(e.Timestamp).UTC()
 	}

@@ -69,7 +69,7 @@ func (s *scanner) insights(values map[string]string, line int, row int64) error 
 			return err
 		}
 	}
-	e := event{time: parseTime(values["@timestamp"]), text: values["@message"]}
+	e := event{time: parseTime(values["@timestamp"]), text: values["@message"], stream: values["@logStream"]}
 	// The message itself states more than the fields that Insights takes from it.
 	if v, err := ParseReport(e.text); err == nil {
 		return s.parsed(v, e, line)

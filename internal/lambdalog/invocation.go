@@ -155,6 +155,8 @@ type Invocation struct {
 	RequestID string
 	// Time is when the record was written, which is the END of the invocation; zero when the container has no times.
 	Time time.Time
+	// Stream is the log stream, one for every environment; empty when the container does not name it.
+	Stream string
 	// Duration is the time the handler and the extensions behind it ran, without initialisation.
 	Duration Millis
 	// Billed is the billed time, initialisation and restore included where Lambda bills them.

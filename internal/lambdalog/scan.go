@@ -182,8 +182,8 @@ func (s *scanner) lines(br *bufio.Reader, lines *lineCounter, depth int) error {
 				}
 			} else {
 				container = false
-				when, message := splitPrefix(strings.TrimRight(string(line), "\r\n"))
-				if err := s.message(event{text: message, time: when}, at); err != nil {
+				when, stream, message := splitPrefix(strings.TrimRight(string(line), "\r\n"))
+				if err := s.message(event{text: message, time: when, stream: stream}, at); err != nil {
 					return err
 				}
 			}
@@ -216,33 +216,34 @@ func readLine(br *bufio.Reader, buf []byte) (line []byte, long bool, err error) 
 
 // event is one log event, out of its container.
 type event struct {
-	text string
-	time time.Time
-	id   string
+	text   string
+	time   time.Time
+	id     string
+	stream string
 }
 
 // splitPrefix takes the time, and the log stream if any, off a line of an S3
 // export (time, message), `aws logs tail` (time, stream, message) or `sam logs`
 // (stream, time, message).
-func splitPrefix(line string) (time.Time, string) {
+func splitPrefix(line string) (when time.Time, stream, message string) {
 	first, rest, ok := strings.Cut(line, " ")
 	if !ok {
-		return time.Time{}, line
+		return time.Time{}, "", line
 	}
 	if when := prefixTime(first); !when.IsZero() {
 		if second, message, ok := strings.Cut(rest, " "); ok && isStream(second) {
-			return when, message
+			return when, second, message
 		}
-		return when, rest
+		return when, "", rest
 	}
 	if isStream(first) {
 		if second, message, ok := strings.Cut(rest, " "); ok {
 			if when := prefixTime(second); !when.IsZero() {
-				return when, message
+				return when, first, message
 			}
 		}
 	}
-	return time.Time{}, line
+	return time.Time{}, "", line
 }
 
 func prefixTime(word string) time.Time {
@@ -295,6 +296,7 @@ func (s *scanner) parsed(v Invocation, e event, line int) error {
 	if !e.time.IsZero() && v.Time.IsZero() {
 		v.Time = e.time.UTC()
 	}
+	v.Stream = e.stream
 	return s.record(v, line)
 }
 
