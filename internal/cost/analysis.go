@@ -121,8 +121,11 @@ func (f Function) headroom() *Headroom {
 type Analysis struct {
 	// Architectures has one entry for each of the forecast's, in the same order.
 	Architectures []ArchitectureAnalysis `json:"architectures"`
-	// BreakEvens compares the baseline with each other architecture.
+	// BreakEvens compares the baseline with each other architecture, and has the
+	// pairs of the others whose costs cross.
 	BreakEvens []BreakEvenResult `json:"break_evens"`
+	// SizeBreakEvens are the sizes of messages at which a queue costs as much as what does without.
+	SizeBreakEvens []SizeBreakEven `json:"size_break_evens"`
 	// Curve has the totals of all architectures over the request rate.
 	Curve []CurvePoint `json:"curve"`
 }
@@ -181,6 +184,16 @@ type BreakEvenResult struct {
 	Cheaper         string   `json:"cheaper,omitempty"`
 }
 
+// SizeBreakEven says at which message size an architecture with a queue and one
+// without cost the same over the whole forecast, with the same volume.
+type SizeBreakEven struct {
+	// Queue has the SQS queue whose messages grow and shrink, Other has none.
+	Queue string `json:"queue"`
+	Other string `json:"other"`
+	// MessageBytes is where the costs cross: smaller messages make the queue dearer.
+	MessageBytes Decimal `json:"message_bytes"`
+}
+
 // CurvePoint is the cost of every architecture at one request rate.
 type CurvePoint struct {
 	// RequestsPerHour is the scenario's traffic in the first month. Architectures
@@ -201,7 +214,7 @@ const (
 // architectures cost the same, what a concurrency limit throttles, and what
 // provisioned concurrency costs. r is the forecast of s by book.
 func Analyse(s *Scenario, book *PriceBook, r *Result) error {
-	an := &Analysis{BreakEvens: []BreakEvenResult{}, Curve: []CurvePoint{}}
+	an := &Analysis{BreakEvens: []BreakEvenResult{}, SizeBreakEvens: []SizeBreakEven{}, Curve: []CurvePoint{}}
 	for i, a := range s.Architectures {
 		one := ArchitectureAnalysis{Name: a.Name}
 		var err error
@@ -229,31 +242,34 @@ func (an *Analysis) breakEvens(s *Scenario, book *PriceBook, perHour Decimal) er
 	if s.Baseline != "" {
 		base = s.Baseline
 	}
-	low, high := perHour.Quo(Int(breakEvenSpan)), perHour.Mul(Int(breakEvenSpan))
-	for _, a := range s.Architectures {
-		if a.Name == base {
-			continue
+	for i := range s.Architectures {
+		for j := range s.Architectures {
+			one, other := s.Architectures[i].Name, s.Architectures[j].Name
+			if other == base || one != base && i >= j {
+				continue // a pair once, the baseline first
+			}
+			b, err := s.breakEven(book, one, other, perHour)
+			if err != nil {
+				return err
+			}
+			if one == base || b.RequestsPerHour != nil {
+				an.BreakEvens = append(an.BreakEvens, b)
+			}
 		}
-		b := BreakEvenResult{Baseline: base, Candidate: a.Name, Low: low.Round(3), High: high.Round(3)}
-		x, err := BreakEvenRequests(s, book, base, a.Name, low.Float64(), high.Float64())
+	}
+	slices.SortStableFunc(an.BreakEvens, func(a, b BreakEvenResult) int {
 		switch {
-		case err == nil:
-			x = x.Round(1)
-			b.RequestsPerHour = &x
-		case errors.Is(err, ErrNoBreakEven):
-			costs := [2]USD{}
-			for i, name := range [...]string{base, a.Name} {
-				if costs[i], err = s.totalAt(book, name, perHour); err != nil {
-					return err
-				}
-			}
-			if b.Cheaper = base; costs[1].Cmp(costs[0]) < 0 {
-				b.Cheaper = a.Name
-			}
-		default:
-			return err
+		case a.Baseline == b.Baseline:
+			return 0
+		case a.Baseline == base:
+			return -1
+		case b.Baseline == base:
+			return 1
 		}
-		an.BreakEvens = append(an.BreakEvens, b)
+		return 0
+	})
+	if err := an.sizeBreakEvens(s, book); err != nil {
+		return err
 	}
 	from := math.Log10(perHour.Float64() / curveSpan)
 	step := 2 * math.Log10(curveSpan) / (curvePoints - 1)
@@ -268,6 +284,74 @@ func (an *Analysis) breakEvens(s *Scenario, book *PriceBook, perHour Decimal) er
 			p.Totals = append(p.Totals, total)
 		}
 		an.Curve = append(an.Curve, p)
+	}
+	return nil
+}
+
+// breakEven compares two architectures over the traffic.
+func (s *Scenario) breakEven(book *PriceBook, one, other string, perHour Decimal) (BreakEvenResult, error) {
+	low, high := perHour.Quo(Int(breakEvenSpan)), perHour.Mul(Int(breakEvenSpan))
+	b := BreakEvenResult{Baseline: one, Candidate: other, Low: low.Round(3), High: high.Round(3)}
+	x, err := BreakEvenRequests(s, book, one, other, low.Float64(), high.Float64())
+	if err == nil {
+		x = x.Round(1)
+		b.RequestsPerHour = &x
+		return b, nil
+	}
+	if !errors.Is(err, ErrNoBreakEven) {
+		return b, err
+	}
+	costs := [2]USD{}
+	for i, name := range [...]string{one, other} {
+		if costs[i], err = s.totalAt(book, name, perHour); err != nil {
+			return b, err
+		}
+	}
+	if b.Cheaper = one; costs[1].Cmp(costs[0]) < 0 {
+		b.Cheaper = other
+	}
+	return b, nil
+}
+
+// Messages are searched from 64 bytes to what a queue bills as one.
+const smallestMessage = 64
+
+// sizeBreakEvens finds for every queue of a given volume the size of its messages
+// from which on it is cheaper than each architecture without one.
+func (an *Analysis) sizeBreakEvens(s *Scenario, book *PriceBook) error {
+	for _, a := range s.Architectures {
+		i := slices.IndexFunc(a.Services, func(svc Service) bool {
+			q, ok := svc.(SQS)
+			return ok && q.Messages.GB != nil
+		})
+		if i < 0 {
+			continue
+		}
+		ofSize := func(x Decimal) (USD, error) {
+			return s.totalOf(book, a.Name, func(_ *Scenario, changed *Architecture) {
+				if queue, ok := changed.Services[i].(SQS); ok {
+					queue.MessageBytes = x
+					changed.Services[i] = queue
+				}
+			})
+		}
+		for _, other := range s.Architectures {
+			if slices.ContainsFunc(other.Services, func(svc Service) bool { _, ok := svc.(SQS); return ok }) {
+				continue
+			}
+			fixed, err := s.totalOf(book, other.Name, func(*Scenario, *Architecture) {})
+			if err != nil {
+				return err
+			}
+			x, err := BreakEven(smallestMessage, sqsChunk, ofSize, func(Decimal) (USD, error) { return fixed, nil })
+			if errors.Is(err, ErrNoBreakEven) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			an.SizeBreakEvens = append(an.SizeBreakEvens, SizeBreakEven{Queue: a.Name, Other: other.Name, MessageBytes: x.Round(0)})
+		}
 	}
 	return nil
 }

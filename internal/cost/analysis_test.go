@@ -196,11 +196,15 @@ func TestAnalyse(t *testing.T) {
 		t.Fatal(err)
 	}
 	an := r.Analysis
-	if len(an.Architectures) != 4 || len(an.BreakEvens) != 3 || an.Architectures[3].Throttling != nil {
+	if len(an.Architectures) != 4 || len(an.BreakEvens) != 5 || an.Architectures[3].Throttling != nil {
 		t.Fatalf("%+v", an)
 	}
 	if b := an.BreakEvens[0]; b.RequestsPerHour != nil || b.Cheaper != "go" {
 		t.Errorf("Python and Go cross at %v, cheaper is %q", b.RequestsPerHour, b.Cheaper)
+	}
+	// Behind the baseline's pairs come those of the others that cross: both Go architectures and the pods.
+	if b := an.BreakEvens[3]; b.Baseline != "go" || b.Candidate != "pods" || b.RequestsPerHour == nil {
+		t.Errorf("%+v", b)
 	}
 	x := an.BreakEvens[2].RequestsPerHour
 	if x == nil {

@@ -27,6 +27,10 @@ type Concurrency struct {
 	MonthsToQuota *float64 `json:"months_to_quota"`
 	// ObservedMax is the most invocations at one moment in the records, when they have times.
 	ObservedMax *int `json:"observed_max"`
+	// ObservedMean, ObservedP99 and ObservedP999 are those over the time that the records span.
+	ObservedMean *float64 `json:"observed_mean"`
+	ObservedP99  *int     `json:"observed_p99"`
+	ObservedP999 *int     `json:"observed_p99_9"`
 
 	// Dispersion is that of the traffic, by which the quantiles are taken; 1 means Poisson arrivals.
 	Dispersion float64 `json:"dispersion"`
@@ -74,6 +78,10 @@ func (s *Scenario) concurrency(perHour Decimal, dispersion *Decimal, functions [
 	if len(functions) == 1 && functions[0].Billed.Usage != nil {
 		if peak, ok := functions[0].Billed.Usage.PeakConcurrency(); ok {
 			c.ObservedMax = &peak
+		}
+		if mean, at, ok := functions[0].Billed.Usage.ObservedConcurrency(0.99, 0.999); ok {
+			mean = round(mean, 2)
+			c.ObservedMean, c.ObservedP99, c.ObservedP999 = &mean, &at[0], &at[1]
 		}
 		if d, ok := functions[0].Billed.Usage.Dispersion(); ok {
 			d = round(d, 2)

@@ -276,6 +276,8 @@ type Scenario struct {
 	Quota int
 	// Seed makes the intervals reproducible.
 	Seed uint64
+	// Low and High are the variations of the scenario's bands; nil means no band on that side.
+	Low, High *Variation
 }
 
 // Validate returns every problem of the scenario.
@@ -306,6 +308,11 @@ func (s *Scenario) Validate() error {
 	if slices.ContainsFunc(s.Architectures, func(a Architecture) bool { return a.Traffic == nil }) {
 		if _, err := s.Traffic.PerHour(); err != nil {
 			problems = append(problems, err)
+		}
+	}
+	for name, v := range map[string]*Variation{"low": s.Low, "high": s.High} {
+		if v != nil {
+			problems = append(problems, v.problems(name)...)
 		}
 	}
 	names := make(map[string]bool)
@@ -851,6 +858,10 @@ func (s *Scenario) architecture(a Architecture, book *PriceBook) (*ArchitectureR
 		return nil, fmt.Errorf("summing months: %w", err)
 	}
 	out.describe(a, rates, low, high)
+	out.PriceConfidence = confidenceOf(out.Lines)
+	if out.Bands, err = s.bands(book, a.Name); err != nil {
+		return nil, err
+	}
 	if len(a.Functions) == 1 {
 		out.Headroom = a.Functions[0].headroom()
 	}

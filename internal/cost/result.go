@@ -63,6 +63,10 @@ type ArchitectureResult struct {
 	// TotalInterval prices the bounds of Interval. It is narrower than Interval
 	// in proportion, because the request fee does not depend on the duration.
 	TotalInterval *USDInterval `json:"total_interval"`
+	// Bands is nil when the scenario has none.
+	Bands *Bands `json:"bands"`
+	// PriceConfidence splits Month1.
+	PriceConfidence PriceConfidence `json:"price_confidence"`
 	// Concurrency is nil when the method knows no traffic.
 	Concurrency *Concurrency `json:"concurrency"`
 	Cold        Cold         `json:"cold"`

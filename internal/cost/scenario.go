@@ -252,6 +252,12 @@ func (l *loader) scenario(n *yaml.Node) *Scenario {
 		"seed":      func(v *yaml.Node) { s.Seed = uint64(l.whole(v, "seed")) },
 		"baseline":  func(v *yaml.Node) { named = append(named, v); s.Baseline, _ = l.text(v, "baseline") },
 		"candidate": func(v *yaml.Node) { named = append(named, v); s.Candidate, _ = l.text(v, "candidate") },
+		"bands": func(v *yaml.Node) {
+			l.mapping(v, "bands", fields{
+				"low":  func(v *yaml.Node) { s.Low = l.variation("low", v) },
+				"high": func(v *yaml.Node) { s.High = l.variation("high", v) },
+			})
+		},
 		"traffic": func(v *yaml.Node) {
 			traffic = true
 			s.Traffic = l.traffic(v, Traffic{})
@@ -278,6 +284,37 @@ func (l *loader) scenario(n *yaml.Node) *Scenario {
 		slices.SortStableFunc(l.problems, compareProblems)
 	}
 	return s
+}
+
+// variation reads one of the bands.
+func (l *loader) variation(name string, n *yaml.Node) *Variation {
+	v, before := new(Variation), len(l.problems)
+	l.mapping(n, "bands."+name, fields{
+		"growth_monthly": func(n *yaml.Node) {
+			text, ok := l.text(n, "growth_monthly")
+			if !ok {
+				return
+			}
+			g, err := ParseRatio(text)
+			if err != nil {
+				l.bad(n, "write 0.02 or 2%", "growth_monthly: %v", err)
+				return
+			}
+			v.Growth = &g
+		},
+		"requests":   l.setp(&v.Requests, "requests"),
+		"billed":     l.setp(&v.Billed, "billed"),
+		"cold_share": l.setp(&v.ColdShare, "cold_share"),
+		"batch":      l.setp(&v.Batch, "batch"),
+	})
+	if len(l.problems) == before {
+		for _, err := range v.problems(name) {
+			if e, ok := errors.AsType[*UserError](err); ok {
+				l.bad(n, e.Hint(), "%v", e)
+			}
+		}
+	}
+	return v
 }
 
 // compareProblems orders by line, then by text, so that the same file always

@@ -82,17 +82,30 @@ func BreakEvenRequests(s *Scenario, book *PriceBook, one, other string, low, hig
 
 // totalOf prices one architecture after a change to copies of it and of the scenario.
 func (s *Scenario) totalOf(book *PriceBook, name string, change func(*Scenario, *Architecture)) (USD, error) {
+	months, err := s.monthsOf(book, name, change)
+	if err != nil {
+		return USD{}, err
+	}
+	var total USD
+	for _, m := range months {
+		total = total.Add(m)
+	}
+	return total, total.Err()
+}
+
+// monthsOf returns the totals of the single months.
+func (s *Scenario) monthsOf(book *PriceBook, name string, change func(*Scenario, *Architecture)) ([]USD, error) {
 	i := slices.IndexFunc(s.Architectures, func(a Architecture) bool { return a.Name == name })
 	if i < 0 {
-		return USD{}, userError(fmt.Sprintf("there is no architecture %q", name), "name one of the scenario's architectures")
+		return nil, userError(fmt.Sprintf("there is no architecture %q", name), "name one of the scenario's architectures")
 	}
 	changed := *s
 	a := s.Architectures[i]
-	a.Functions = slices.Clone(a.Functions)
+	a.Functions, a.Services = slices.Clone(a.Functions), slices.Clone(a.Services)
 	change(&changed, &a)
 	changed.Architectures, changed.Baseline, changed.Candidate = []Architecture{a}, "", ""
 	if err := changed.Validate(); err != nil {
-		return USD{}, err
+		return nil, err
 	}
 	traffic := changed.Traffic
 	if a.Traffic != nil {
@@ -100,28 +113,39 @@ func (s *Scenario) totalOf(book *PriceBook, name string, change func(*Scenario, 
 	}
 	perHour, err := traffic.PerHour()
 	if err != nil {
-		return USD{}, err
+		return nil, err
 	}
 	rates := make([]rate, 0, len(a.Functions))
 	for _, f := range a.Functions {
 		r, err := f.price()
 		if err != nil {
-			return USD{}, err
+			return nil, err
 		}
 		rates = append(rates, r)
 	}
-	var total USD
+	months := make([]USD, 0, changed.Months)
 	growth := Int(1).Add(changed.Growth)
+	same := make(map[int]USD) // months without growth are alike when they have as many days
 	for i := range changed.Months {
-		use := usageMonth{hours: changed.Month.Hours(changed.Start.Add(i)), scale: growth.Pow(i), payload: traffic.payload(), free: changed.FreeTier}
+		m := changed.Start.Add(i)
+		if total, ok := same[m.Days()]; ok && changed.Growth.Sign() == 0 {
+			months = append(months, total)
+			continue
+		}
+		use := usageMonth{hours: changed.Month.Hours(m), scale: growth.Pow(i), payload: traffic.payload(), free: changed.FreeTier}
 		use.requests = perHour.Mul(use.hours).Mul(use.scale)
 		lines, err := changed.month(book, rates, a.Services, use, boundMean)
 		if err != nil {
-			return USD{}, err
+			return nil, err
 		}
-		total = total.Add(sumLines(lines))
+		total := sumLines(lines)
+		if err := total.Err(); err != nil {
+			return nil, fmt.Errorf("summing lines: %w", err)
+		}
+		months = append(months, total)
+		same[m.Days()] = total
 	}
-	return total, total.Err()
+	return months, nil
 }
 
 // Swing is how much one input moves a forecast.
@@ -147,18 +171,8 @@ func Tornado(s *Scenario, book *PriceBook, name string, variation Decimal) ([]Sw
 	less, more := Int(1).Sub(variation), Int(1).Add(variation)
 	percent := variation.Mul(Int(100)).Round(0).String()
 	type change func(*Scenario, *Architecture)
-	scaleTraffic := func(by Decimal) change {
-		return func(s *Scenario, a *Architecture) {
-			t := s.Traffic
-			if a.Traffic != nil {
-				t = *a.Traffic
-			}
-			// Validity of the traffic itself is checked when it is priced.
-			if perHour, err := t.PerHour(); err == nil {
-				perHour = perHour.Mul(by)
-				a.Traffic = &Traffic{RequestsPerHour: &perHour, PayloadBytes: t.PayloadBytes}
-			}
-		}
+	traffic := func(by Decimal) change {
+		return func(s *Scenario, a *Architecture) { scaleTraffic(s, a, by) }
 	}
 	eachFunction := func(f func(*Function)) change {
 		return func(_ *Scenario, a *Architecture) {
@@ -178,7 +192,7 @@ func Tornado(s *Scenario, book *PriceBook, name string, variation Decimal) ([]Sw
 		input, low, high string
 		a, b             change
 	}{
-		{"requests", "-" + percent + "%", "+" + percent + "%", scaleTraffic(less), scaleTraffic(more)},
+		{"requests", "-" + percent + "%", "+" + percent + "%", traffic(less), traffic(more)},
 		{"billed time", "-" + percent + "%", "+" + percent + "%", billed(less), billed(more)},
 		{"memory, same billed time", "half", "double", memory(Frac(5, 1)), memory(Int(2))},
 		{"growth per month", "-2 points", "+2 points", growth(Frac(-2, 2)), growth(Frac(2, 2))},

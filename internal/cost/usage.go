@@ -228,6 +228,59 @@ func (u *Usage) PeakConcurrency() (int, bool) {
 	return peak, true
 }
 
+// ObservedConcurrency returns how many invocations ran at a moment between the
+// first start and the last end of the records: on average, and the smallest
+// number that was not exceeded in a share of q of that time, for each q. It is
+// false where PeakConcurrency is.
+func (u *Usage) ObservedConcurrency(q ...float64) (mean float64, quantiles []int, ok bool) {
+	if u.untimed > 0 || len(u.spans) == 0 {
+		return 0, nil, false
+	}
+	starts, ends := make([]int64, len(u.spans)), make([]int64, len(u.spans))
+	busy := 0.0
+	for i, s := range u.spans {
+		starts[i], ends[i] = s.start, s.end
+		busy += float64(s.end - s.start)
+	}
+	slices.Sort(starts)
+	slices.Sort(ends)
+	total := ends[len(ends)-1] - starts[0]
+	if total <= 0 {
+		return 0, nil, false
+	}
+	var at []int64 // time during which so many ran
+	level, i, now := 0, 0, starts[0]
+	for _, end := range ends {
+		for i < len(starts) && starts[i] < end {
+			at = spend(at, level, starts[i]-now)
+			now = starts[i]
+			level++
+			i++
+		}
+		at = spend(at, level, end-now)
+		now = end
+		level--
+	}
+	for _, share := range q {
+		sum, k := 0.0, 0
+		for k = range at {
+			if sum += float64(at[k]); sum >= share*float64(total) {
+				break
+			}
+		}
+		quantiles = append(quantiles, k)
+	}
+	return busy / float64(total), quantiles, true
+}
+
+func spend(at []int64, level int, ns int64) []int64 {
+	for len(at) <= level {
+		at = append(at, 0)
+	}
+	at[level] += ns
+	return at
+}
+
 // Dispersion estimates how bursty the arrivals in the records are: the variance
 // of the number of starts over its mean, in windows as long as a mean
 // invocation. It is about 1 for independent arrivals and more for bursts. It is

@@ -155,8 +155,28 @@ func costBlock(fc *cost.Result) block {
 		g.rows = append(g.rows, row)
 	}
 	k.tables = []grid{g}
+	if band, some := bandsGrid(fc, months); some {
+		k.tables = append(k.tables, band)
+	}
 	k.notes = compareNotes(fc, months)
 	return k
+}
+
+// bandsGrid shows the totals under the scenario's low and high variation.
+func bandsGrid(fc *cost.Result, months int) (grid, bool) {
+	all := plural(int64(months), "month")
+	g := grid{
+		caption: "Low and high, as the scenario's bands say",
+		head:    []string{"architecture, band", "low, month 1", "high, month 1", "low, " + all, "high, " + all},
+	}
+	for i := range fc.Architectures {
+		if b := fc.Architectures[i].Bands; b != nil {
+			g.rows = append(g.rows, []string{
+				cut(clean(fc.Architectures[i].Name), 40), b.Low.Month1.Format(), b.High.Month1.Format(), b.Low.Total.Format(), b.High.Total.Format(),
+			})
+		}
+	}
+	return g, len(g.rows) > 0
 }
 
 func comparisonNotes(c *cost.Comparison, months int) []string {
@@ -209,7 +229,7 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 		seen = seen || all[i].Concurrency != nil && all[i].Concurrency.ObservedMax != nil
 	}
 	if seen {
-		g.head = append(g.head, "observed max")
+		g.head = append(g.head, "seen p99", "seen max")
 	}
 	var growth []string
 	for i := range all {
@@ -240,7 +260,7 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 			against(c.RPSQuotaNeed, figure(c.RPSQuotaNeed)), storm, count(int64(c.Quota)),
 		}
 		if seen {
-			row = append(row, whole(c.ObservedMax))
+			row = append(row, whole(c.ObservedP99), whole(c.ObservedMax))
 		}
 		g.rows = append(g.rows, row)
 		if m := c.MonthsToQuota; m != nil {
@@ -252,6 +272,9 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 		}
 	}
 	k.tables = []grid{g}
+	if seen {
+		k.notes = append(k.notes, "seen: in the records themselves, from when each ended and how long it took; their traffic may be another than the forecast's.")
+	}
 	if over {
 		k.notes = append(k.notes, "! above the quota: Lambda throttles what exceeds it.")
 	}
@@ -289,8 +312,18 @@ func linesBlock(a *cost.ArchitectureResult) block {
 	}
 	g.rows = append(g.rows, []string{"month 1", "", "", "", "", a.Month1.Format(), ""})
 	k.tables = []grid{g}
-	k.notes = []string{priceNote(a.Lines)}
+	k.notes = []string{priceNote(a.Lines) + confidenceNote(a)}
 	return k
+}
+
+// confidenceNote says how much of the first month hangs on prices that are less sure.
+func confidenceNote(a *cost.ArchitectureResult) string {
+	unsure := a.PriceConfidence.Medium.Add(a.PriceConfidence.Low)
+	share := unsure.Ratio(a.Month1)
+	if unsure.Sign() <= 0 || share.Err() != nil {
+		return ""
+	}
+	return fmt.Sprintf(" Of the month %s, %s, hang on prices that are not of high confidence.", places(share.Mul(cost.Int(100)), 1)+nbsp+"%", unsure.Format())
 }
 
 // lineRows gives a line one row for each price tier that it reaches, and one for

@@ -54,6 +54,9 @@ func detailBlocks(fc *cost.Result) []block {
 	if k, some := breakEvenBlock(fc.Analysis.BreakEvens, months); some {
 		blocks = append(blocks, k)
 	}
+	if k, some := sizeBlock(fc.Analysis.SizeBreakEvens, months); some {
+		blocks = append(blocks, k)
+	}
 	for i := range fc.Analysis.Architectures {
 		if a := &fc.Analysis.Architectures[i]; len(a.Tornado) > 0 {
 			blocks = append(blocks, tornadoBlock(a, months))
@@ -73,13 +76,44 @@ func detailBlocks(fc *cost.Result) []block {
 
 func breakEvenBlock(list []cost.BreakEvenResult, months string) (block, bool) {
 	k := block{title: "Break-even", plain: "The requests an hour, in month 1, at which two architectures cost the same over " + months + "."}
+	type outcome struct{ baseline, cheaper string }
+	never := make(map[outcome][]string)
+	var order []outcome
 	for _, b := range list {
-		if b.RequestsPerHour == nil {
-			k.items = append(k.items, fmt.Sprintf("%s and %s: none; %s is cheaper at any rate between %s and %s.",
-				clean(b.Baseline), clean(b.Candidate), clean(b.Cheaper), quantity(b.Low), quantity(b.High)))
+		if b.RequestsPerHour != nil {
+			k.items = append(k.items, fmt.Sprintf("%s and %s: %s.", clean(b.Baseline), clean(b.Candidate), quantity(*b.RequestsPerHour)))
 			continue
 		}
-		k.items = append(k.items, fmt.Sprintf("%s and %s: %s.", clean(b.Baseline), clean(b.Candidate), quantity(*b.RequestsPerHour)))
+		o := outcome{clean(b.Baseline), "it"}
+		if b.Cheaper == b.Baseline {
+			o.cheaper = o.baseline
+		}
+		if never[o] == nil {
+			order = append(order, o)
+		}
+		never[o] = append(never[o], clean(b.Candidate))
+	}
+	for _, o := range order {
+		cheaper := o.baseline + " is"
+		if o.cheaper == "it" {
+			cheaper = "they are"
+			if len(never[o]) == 1 {
+				cheaper = never[o][0] + " is"
+			}
+		}
+		k.items = append(k.items, fmt.Sprintf("%s and %s: none; %s cheaper at any rate between %s and %s.",
+			o.baseline, joinAnd(never[o]), cheaper, quantity(list[0].Low), quantity(list[0].High)))
+	}
+	return k, len(k.items) > 0
+}
+
+func sizeBlock(list []cost.SizeBreakEven, months string) (block, bool) {
+	k := block{
+		title: "Break-even of message sizes",
+		plain: "The size of a message, in bytes, above which a queue that carries the same volume is cheaper over " + months + ".",
+	}
+	for _, b := range list {
+		k.items = append(k.items, fmt.Sprintf("%s against %s: %s bytes.", clean(b.Queue), clean(b.Other), quantity(b.MessageBytes)))
 	}
 	return k, len(k.items) > 0
 }

@@ -44,7 +44,7 @@ func ForecastHTML(w io.Writer, fc *cost.Result) error {
 	s := section("cost", &totals)
 	if drawn := drawable(fc.Architectures); len(drawn) > 0 {
 		s.Figure = totalsFigure(drawn)
-		s.FigureNote = "Bands are the 95 % sampling interval of the billed time, where it was measured."
+		s.FigureNote = "Dark bands are the 95 % sampling interval of the billed time, where it was measured; light ones the scenario's low and high."
 		s.Details = []htmlTable{monthsTable(drawn)}
 		page.Sections = append(page.Sections, s, htmlSection{
 			ID: "services", Title: "Months by service", Plain: "What each month is made up of. All architectures share one scale.",
@@ -125,6 +125,11 @@ func totalsFigure(all []cost.ArchitectureResult) template.HTML {
 				low, high = min(low, dollars(m.Interval.Low)), max(high, dollars(m.Interval.High))
 			}
 		}
+		if a.Bands != nil {
+			for j := range a.Bands.Low.Months {
+				low, high = min(low, dollars(a.Bands.Low.Months[j].Total)), max(high, dollars(a.Bands.High.Months[j].Total))
+			}
+		}
 		last := a.Months[len(a.Months)-1]
 		desc = append(desc, fmt.Sprintf("%s: %s in %s, %s in %s.", clean(a.Name), a.Month1.Format(), a.Months[0].Month, last.Total.Format(), last.Month))
 	}
@@ -149,6 +154,15 @@ func totalsFigure(all []cost.ArchitectureResult) template.HTML {
 	}
 	for i := range all {
 		var line, lower, upper []point
+		if b := all[i].Bands; b != nil && len(b.Low.Months) > 1 {
+			var edge, back []point
+			for j := range b.Low.Months {
+				edge = append(edge, point{x.at(float64(j)), y.at(dollars(b.High.Months[j].Total))})
+				back = append(back, point{x.at(float64(j)), y.at(dollars(b.Low.Months[j].Total))})
+			}
+			slices.Reverse(back)
+			d.area(fmt.Sprintf("band k%d", i%8), append(edge, back...))
+		}
 		for j, m := range all[i].Months {
 			line = append(line, point{x.at(float64(j)), y.at(dollars(m.Total))})
 			if m.Interval != nil {
