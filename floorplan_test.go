@@ -35,7 +35,7 @@ var plan = map[string][]string{
 	"pipeline":    {"stats"},
 	"logship":     {"lambdalog"},
 	"report":      {"stats", "cost", "lambdalog"},
-	"collector":   {"server", "spool", "remotewrite"},
+	"collector":   {"server", "spool", "remotewrite", "durable"},
 }
 
 // TestFloorPlan parses every import in-process: a test that asked `go list` would be served from the

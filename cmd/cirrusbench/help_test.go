@@ -23,7 +23,9 @@ func leaves(c *cobra.Command) []*cobra.Command {
 		}
 		if sub.HasSubCommands() {
 			all = append(all, leaves(sub)...)
-			continue
+			if sub.Example == "" {
+				continue // it only has commands
+			}
 		}
 		all = append(all, sub)
 	}

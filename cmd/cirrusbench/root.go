@@ -100,6 +100,7 @@ billed into money and concurrency over 24 months.`,
 	})
 	root.AddCommand(
 		newServeCommand(e),
+		newCollectCommand(e),
 		newReplayCommand(e),
 		newCaptureCommand(e),
 		newSelftestCommand(e),

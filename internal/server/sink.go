@@ -25,6 +25,16 @@ func (r Request) Key() capture.Key {
 	return capture.NewKey(r.org, r.cluster, r.Version, r.newest, r.Body)
 }
 
+// Org is whose request it is, Cluster where it comes from; both are valid in a key.
+func (r Request) Org() string { return r.org }
+
+// Cluster is the cluster that the request names, or [DefaultName].
+func (r Request) Cluster() string { return r.cluster }
+
+// Newest is the newest timestamp in the request, or the minute in which it came when it
+// holds metadata only.
+func (r Request) Newest() time.Time { return r.newest }
+
 // Sink is where accepted requests go.
 //
 // Store returns without error only when the request is persisted as well as the

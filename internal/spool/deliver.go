@@ -167,9 +167,9 @@ func (q *Queue) Plan(name Lane, through uint64, plan json.RawMessage) error {
 // An error means that a restart may deliver the records again; in this process they
 // are done.
 func (q *Queue) Done(name Lane, through uint64) error {
-	if err := q.consume(name, through); err != nil {
-		return err
-	}
+	// When the tallies cannot be made the records are done all the same: Scan passes over
+	// them.
+	counted := q.consume(name, through)
 	q.stateMu.Lock()
 	q.mu.Lock()
 	l := q.lanes[name]
@@ -181,7 +181,7 @@ func (q *Queue) Done(name Lane, through uint64) error {
 	q.mu.Unlock()
 	err := q.saveState()
 	q.stateMu.Unlock()
-	return errors.Join(err, q.settle())
+	return errors.Join(counted, err, q.settle())
 }
 
 // consume takes what is delivered out of the tallies.
