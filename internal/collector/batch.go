@@ -16,7 +16,7 @@ type piece struct {
 	after, through uint64              // records; through 0: as many as make a batch
 	version        remotewrite.Version // of the merged request; 0: not chosen yet
 	switched       bool                // version is the second that was tried
-	from, to       int                 // series of a single record; to 0: all of them
+	from, to       int                 // series of a single record; to 0: up to the last
 	noMetadata     bool                // which another part of the record has
 	more           bool                // other parts of the record follow
 	planned        string              // SHA-256 of what the state file has a plan for
@@ -87,11 +87,12 @@ func (b *builder) build(lane spool.Lane, p piece, lim limits, choose func(n int,
 		metadata = 0
 	}
 	from, to := p.from, p.to
-	if to == 0 {
+	if to == 0 || to > out.series {
 		to = out.series
 	}
+	from = min(from, to)
 	switch {
-	case out.odd || len(out.seqs) == 1 && v == own && p.to == 0:
+	case out.odd || len(out.seqs) == 1 && v == own && p.from == 0 && p.to == 0:
 		r := &out.only
 		out.messages = []message{{version: own, body: r.Body, counts: remotewrite.Counts{
 			Samples: int(r.Samples), IntHistograms: int(r.Histograms), Exemplars: int(r.Exemplars),

@@ -33,7 +33,7 @@ type DeadLetter struct {
 // crash is there once.
 func (f *Forwarder) bury(lane spool.Lane, p piece, b *batch, m *message, a answer) error {
 	name := fmt.Sprintf("%s%016x", f.cfg.DeadPrefix, b.only.Seq)
-	if p.to != 0 {
+	if p.from != 0 || p.to != 0 {
 		name += fmt.Sprintf("-%d", p.from)
 	}
 	if m.metadata {

@@ -98,6 +98,12 @@ type plan struct {
 	Version remotewrite.Version `json:"version"`
 	Records int                 `json:"records"`
 	SHA256  string              `json:"sha256"`
+	// Of a record that is sent in parts: the series of the part, whether it leaves the
+	// metadata out, and whether other parts follow. Those before it are delivered.
+	From       int  `json:"from,omitempty"`
+	To         int  `json:"to,omitempty"`
+	NoMetadata bool `json:"no_metadata,omitempty"`
+	More       bool `json:"more,omitempty"`
 }
 
 // Run sends until ctx ends, which also ends the requests under way. Once drain is closed
@@ -229,15 +235,7 @@ func (f *Forwarder) limits() limits {
 // wait.
 func (f *Forwarder) deliver(ctx context.Context, c *course, p spool.Pending) {
 	if len(c.pieces) == 0 {
-		first := piece{after: p.Done}
-		if p.Plan != nil { // of the process before this one
-			first.through = p.Through
-			var old plan
-			if err := json.Unmarshal(p.Plan, &old); err == nil && (old.Version == remotewrite.V1 || old.Version == remotewrite.V2) {
-				first.version, first.planned = old.Version, old.SHA256
-			}
-		}
-		c.pieces = []piece{first}
+		c.pieces = resume(&p)
 	}
 	for len(c.pieces) > 0 && ctx.Err() == nil {
 		wait, err := f.step(ctx, c, p.Last)
@@ -251,6 +249,27 @@ func (f *Forwarder) deliver(ctx context.Context, c *course, p spool.Pending) {
 			return
 		}
 	}
+}
+
+// resume returns the pieces to begin with: a new batch, or what the process before this
+// one has planned.
+func resume(p *spool.Pending) []piece {
+	first := piece{after: p.Done}
+	if p.Plan == nil {
+		return []piece{first}
+	}
+	first.through = p.Through
+	var old plan
+	if err := json.Unmarshal(p.Plan, &old); err != nil || (old.Version != remotewrite.V1 && old.Version != remotewrite.V2) || old.From < 0 || old.To < 0 {
+		return []piece{first} // of another version of this program: the records are what counts
+	}
+	first.version, first.planned = old.Version, old.SHA256
+	first.from, first.to, first.noMetadata, first.more = old.From, old.To, old.NoMetadata, old.More
+	if !old.More {
+		return []piece{first}
+	}
+	rest := piece{after: first.after, through: first.through, version: first.version, from: old.To}
+	return []piece{first, rest}
 }
 
 // step does the next thing about the first piece: it sends it, or takes it apart. It says
@@ -327,7 +346,7 @@ func (f *Forwarder) plan(c *course, p *piece, b *batch) {
 		f.log.Warn("a batch is not the same as before", "lane", c.lane.String(), "through", b.through)
 		f.count(func(s *Stats) { s.Replanned++ })
 	}
-	text, err := json.Marshal(plan{Version: p.version, Records: len(b.seqs), SHA256: b.sha256})
+	text, err := json.Marshal(plan{Version: p.version, Records: len(b.seqs), SHA256: b.sha256, From: p.from, To: p.to, NoMetadata: p.noMetadata, More: p.more})
 	if err == nil {
 		err = f.cfg.Queue.Plan(c.lane, b.through, text)
 	}
@@ -476,7 +495,7 @@ func (f *Forwarder) split(c *course, b *batch, bySeries bool) bool {
 	case bySeries && !b.odd && to-from > 1:
 		middle := from + (to-from)/2
 		left.from, left.to, left.noMetadata, left.more = from, middle, true, true
-		right.from, right.to = middle, to
+		right.from = middle
 	default:
 		return false
 	}
