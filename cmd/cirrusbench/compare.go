@@ -15,6 +15,7 @@ import (
 func newCompareCommand(e *env) *cobra.Command {
 	var output, out string
 	var force bool
+	var prices priceFlags
 	cmd := &cobra.Command{
 		Use:   "compare A.json B.json…",
 		Short: "Put runs side by side, with confidence intervals",
@@ -32,7 +33,11 @@ within a run and not what the machines did differently: to decide whether someth
   cirrusbench compare a.json b.json -o benchfmt | benchstat -col run -`,
 		Args: argsRange(2, -1, "a pair of run files"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			runs, err := readRuns(e, args)
+			p, err := prices.pricer()
+			if err != nil {
+				return err
+			}
+			runs, err := readRuns(e, p, args)
 			if err != nil {
 				return err
 			}
@@ -59,6 +64,8 @@ within a run and not what the machines did differently: to decide whether someth
 		},
 	}
 	f := cmd.Flags()
+	prices.add(f)
+	prices.complete(cmd)
 	f.BoolVar(&force, "force", false, "compare runs of unlike plans or corpora")
 	f.StringVar(&out, "out", "", "write the result to this file")
 	addOutputFlag(cmd, &output, "table", "json", "markdown", "benchfmt", "github-action-benchmark")
@@ -66,7 +73,7 @@ within a run and not what the machines did differently: to decide whether someth
 }
 
 // readRuns reads run files; all that is wrong with any of them is reported.
-func readRuns(e *env, names []string) ([]stats.NamedRun, error) {
+func readRuns(e *env, p *pricer, names []string) ([]stats.NamedRun, error) {
 	runs := make([]stats.NamedRun, len(names))
 	var errs []error
 	for i, name := range names {
@@ -79,8 +86,8 @@ func readRuns(e *env, names []string) ([]stats.NamedRun, error) {
 			continue
 		}
 		extra := stats.GateSample{Extra: map[string]float64{}}
-		addBilled(&extra, run)
-		runs[i] = stats.NamedRun{Name: name, Run: run, Extra: extra.Extra}
+		p.addBilled(&extra, run)
+		runs[i] = stats.NamedRun{Name: name, Run: run, Extra: extra.Extra, CostPerMillion: extra.CostPerMillion}
 	}
 	return runs, errors.Join(errs...)
 }

@@ -42,6 +42,7 @@ func (*share) Type() string { return "percent" }
 
 type gateOptions struct {
 	replayOptions // what is sent; the parts of replay that a gate shares
+	priceFlags
 
 	baseline, candidate       string
 	baselineCmd, candidateCmd string
@@ -108,6 +109,8 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 	f.BoolVar(&o.force, "force", false, "compare run files of unlike plans or corpora")
 	f.StringVar(&o.onInconclusive, "on-inconclusive", "", "exit code when INCONCLUSIVE: pass (0) or fail (3) instead of 4")
 	o.targetFlags.add(f)
+	o.priceFlags.add(f)
+	o.priceFlags.complete(cmd)
 	_ = f.MarkHidden("target") // there are two, with names of their own
 	f.Float64Var(&o.rate, "rate", 250, "requests per second")
 	f.StringVar(&o.arrival, "arrival", "constant", "constant: evenly; poisson: at random, with the rate as the mean")
@@ -145,6 +148,7 @@ type gatePlan struct {
 	plan           replay.PlanConfig
 	labels         map[string]string
 	seed           uint64
+	prices         *pricer
 }
 
 // gateTarget is one side as the user gave it.
@@ -205,6 +209,9 @@ func (o *gateOptions) settle(e *env) (*gatePlan, error) {
 	}
 	if o.onInconclusive != "" && o.onInconclusive != "pass" && o.onInconclusive != "fail" {
 		return nil, usagef("use pass or fail", "on-inconclusive must be pass or fail, not %q", o.onInconclusive)
+	}
+	if p.prices, err = o.pricer(); err != nil {
+		return nil, err
 	}
 	if p.labels, err = keyValues("label", o.labels); err != nil {
 		return nil, err
@@ -297,7 +304,7 @@ func gateFiles(e *env, p *gatePlan, force bool) (*stats.GateResult, error) {
 		if err != nil {
 			return invalidGate(p, fmt.Sprintf("the %s cannot be judged: %v", t.arm, err)), nil
 		}
-		addBilled(&samples[i], run)
+		p.prices.addBilled(&samples[i], run)
 	}
 	if why := unlike(runs[0], runs[1]); why != "" && !force {
 		r := invalidGate(p, why)
@@ -310,6 +317,7 @@ func gateFiles(e *env, p *gatePlan, force bool) (*stats.GateResult, error) {
 	}
 	r.Plan, r.Corpus, r.StartedAt, r.FinishedAt = runs[1].Plan, runs[1].Corpus, runs[1].StartedAt, runs[1].FinishedAt
 	r.Arms.Baseline.Target, r.Arms.Candidate.Target = runs[0].Target, runs[1].Target
+	r.Arms.Baseline.CostPerMillion, r.Arms.Candidate.CostPerMillion = samples[0].CostPerMillion, samples[1].CostPerMillion
 	return r, nil
 }
 

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/cirrusbench/cirrusbench/internal/capture"
-	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+	"github.com/cirrusbench/cirrusbench/internal/cost"
 	"github.com/cirrusbench/cirrusbench/internal/replay"
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
@@ -26,6 +27,26 @@ type gateSide struct {
 	target stats.Target
 	sender sender
 	server *gateServer // nil when it was there before us
+	billed cost.Invoked
+	mixed  bool // functions of unlike memory answered: they have no common price
+}
+
+// add takes what was billed in one measurement.
+func (s *gateSide) add(v cost.Invoked) {
+	sum, ok := s.billed.Add(v)
+	s.billed, s.mixed = sum, s.mixed || !ok
+}
+
+// costPerMillion is what a million requests were billed by all measurements; empty when that is not known.
+func (s *gateSide) costPerMillion(p *pricer) string {
+	if s.billed.Count == 0 || s.mixed {
+		return ""
+	}
+	usd, err := p.perMillion(s.billed)
+	if err != nil {
+		return ""
+	}
+	return usd.Fixed(costPlaces)
 }
 
 func (s *gateSide) close() error {
@@ -81,6 +102,7 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 	job := &gateJob{
 		gate: gate, corpus: corpus, plan: plan, options: o, sides: sides,
 		coin: rand.New(rand.NewPCG(p.seed, 0)), progress: newGateProgress(e, p.config.Rule.MaxBlocks()),
+		prices: p.prices,
 	}
 	header, err := o.header()
 	if err != nil {
@@ -99,6 +121,8 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 	r.StartedAt, r.FinishedAt, r.Seed, r.Host = started, time.Now().UTC(), p.seed, hostInfo()
 	r.Plan, r.Corpus = job.last.Plan, job.last.Corpus
 	r.Arms.Baseline.Target, r.Arms.Candidate.Target = sides[stats.Baseline].target, sides[stats.Candidate].target
+	r.Host.CPUQuota = job.last.Client.CPUs
+	r.Arms.Baseline.CostPerMillion, r.Arms.Candidate.CostPerMillion = sides[stats.Baseline].costPerMillion(p.prices), sides[stats.Candidate].costPerMillion(p.prices)
 	return r, nil
 }
 
@@ -133,6 +157,7 @@ type gateJob struct {
 	progress *gateProgress
 	last     stats.Run
 	secrets  []string
+	prices   *pricer
 }
 
 // run measures blocks until the gate wants no more. An interrupt ends it without a verdict.
@@ -181,24 +206,8 @@ func (j *gateJob) measure(ctx context.Context, side *gateSide) (*stats.GateSampl
 		return nil, err
 	}
 	s.NotReady = int64(result.NotReady)
-	addBilled(&s, &j.last)
+	side.add(j.prices.addBilled(&s, &j.last))
 	return &s, nil
-}
-
-// addBilled takes over what the target said of its own durations, if it did.
-func addBilled(s *stats.GateSample, run *stats.Run) {
-	var billed lambdalog.Summary
-	if len(run.Billed) == 0 || json.Unmarshal(run.Billed, &billed) != nil {
-		return
-	}
-	for _, x := range []struct {
-		name string
-		v    lambdalog.Millis
-	}{{"billed_mean_ms", billed.BilledMS.Mean}, {"duration_p99_ms", billed.DurationMS.P99}} {
-		if x.v.Known {
-			s.Extra[x.name] = float64(x.v.Value) / float64(time.Millisecond)
-		}
-	}
 }
 
 // gateProgress shows how far a gate is.
@@ -262,5 +271,30 @@ func hostInfo() *stats.GateHost {
 			}
 		}
 	}
+	h.MemoryBytes = memoryLimit(os.DirFS("/"))
 	return h
+}
+
+// memoryLimit is the memory of the machine, or less if a container's limit is lower; 0 when neither is known.
+func memoryLimit(root fs.FS) int64 {
+	limit := int64(0)
+	if b, err := fs.ReadFile(root, "proc/meminfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemTotal:" {
+				if kb, err := strconv.ParseInt(f[1], 10, 53); err == nil {
+					limit = kb << 10
+				}
+			}
+		}
+	}
+	for _, name := range []string{"sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		b, err := fs.ReadFile(root, name)
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n > 0 && (limit == 0 || n < limit) { // "max" is no number
+			limit = n
+		}
+	}
+	return limit
 }

@@ -84,6 +84,9 @@ func compareBlock(c *stats.Comparison, i int) block {
 }
 
 func compareCell(name string, v stats.CompareValue) string {
+	if v.USD != "" {
+		return "$" + v.USD
+	}
 	s := compareNumber(name, v.Value)
 	if !v.Supported && v.Value.Known() {
 		s = "*" + s

@@ -54,6 +54,8 @@ type CompareValue struct {
 	Value GateNumber `json:"value"`
 	Lower GateNumber `json:"lower"`
 	Upper GateNumber `json:"upper"`
+	// USD is the value where it is money, a decimal; Value is null then.
+	USD string `json:"usd,omitempty"`
 	// Supported is false where a percentile interpolates the maximum.
 	Supported bool `json:"supported"`
 	// Change is this run over the first one, with an interval; null for the first run and where none is known.
@@ -74,6 +76,8 @@ type NamedRun struct {
 	Run  *Run
 	// Extra has numbers that the run file does not state itself, such as billed_mean_ms.
 	Extra map[string]float64
+	// CostPerMillion is the one of [CostMetric] as it is printed, a decimal.
+	CostPerMillion string
 }
 
 // CompareRuns puts runs side by side, the first being what the others are compared with. It takes unlike ones and
@@ -121,13 +125,19 @@ func CompareRuns(runs []NamedRun) (*Comparison, error) {
 	}
 	plain("rate_per_s", func(i int) float64 { return runs[i].Run.Achieved.RatePerS })
 	plain("samples_per_s", func(i int) float64 { return runs[i].Run.Achieved.SamplesPerS })
-	for _, name := range []string{"duration_p99_ms", "billed_mean_ms"} {
+	for _, name := range []string{"duration_p99_ms", "billed_mean_ms", CostMetric} {
 		plain(name, func(i int) float64 {
 			if v, ok := runs[i].Extra[name]; ok {
 				return v
 			}
 			return math.NaN()
 		})
+	}
+	if last := len(c.Metrics) - 1; last >= 0 && c.Metrics[last].Name == CostMetric {
+		for i := range runs {
+			v := &c.Metrics[last].Values[i]
+			v.Value, v.USD = nan(), runs[i].CostPerMillion
+		}
 	}
 	return c, nil
 }
@@ -203,8 +213,11 @@ func (c *Comparison) WriteBenchfmt(w io.Writer) error {
 	for i, r := range c.Runs {
 		fmt.Fprintf(&b, "\nrun: %s\nBenchmarkReplay %d", oneWord(r.Name), max(r.Counts.OK, 1))
 		for _, m := range c.Metrics {
-			if v := m.Values[i].Value; v.Known() {
-				fmt.Fprintf(&b, " %s %s", strconv.FormatFloat(float64(v), 'f', -1, 64), benchUnit(m.Name))
+			switch v := m.Values[i]; {
+			case v.USD != "":
+				fmt.Fprintf(&b, " %s %s", v.USD, benchUnit(m.Name))
+			case v.Value.Known():
+				fmt.Fprintf(&b, " %s %s", strconv.FormatFloat(float64(v.Value), 'f', -1, 64), benchUnit(m.Name))
 			}
 		}
 		b.WriteByte('\n')
@@ -231,24 +244,30 @@ func oneWord(s string) string {
 // WriteActionBenchmark writes the last run as github-action-benchmark's customSmallerIsBetter reads it.
 func (c *Comparison) WriteActionBenchmark(w io.Writer) error {
 	type entry struct {
-		Name  string  `json:"name"`
-		Unit  string  `json:"unit"`
-		Value float64 `json:"value"`
-		Range string  `json:"range,omitempty"`
-		Extra string  `json:"extra,omitempty"`
+		Name  string      `json:"name"`
+		Unit  string      `json:"unit"`
+		Value json.Number `json:"value"` // an amount of money keeps its digits
+		Range string      `json:"range,omitempty"`
+		Extra string      `json:"extra,omitempty"`
 	}
 	list := []entry{}
 	last := len(c.Runs) - 1
 	for _, m := range c.Metrics {
 		v := m.Values[last]
-		if !v.Value.Known() || strings.HasSuffix(m.Name, "_per_s") { // larger is better there
+		if !v.Value.Known() && v.USD == "" || strings.HasSuffix(m.Name, "_per_s") { // larger is better there
 			continue
 		}
 		name, unit := m.Name, "ratio"
 		if n, ms := strings.CutSuffix(m.Name, "_ms"); ms {
 			name, unit = n, "ms"
 		}
-		e := entry{Name: name, Unit: unit, Value: math.Round(float64(v.Value)*1e6) / 1e6}
+		number := json.Number(v.USD)
+		if v.USD != "" {
+			unit = "USD"
+		} else {
+			number = json.Number(strconv.FormatFloat(math.Round(float64(v.Value)*1e6)/1e6, 'f', -1, 64))
+		}
+		e := entry{Name: name, Unit: unit, Value: number}
 		if v.Lower.Known() && v.Upper.Known() {
 			e.Range = fmt.Sprintf("%.6g to %.6g", float64(v.Lower), float64(v.Upper))
 		}

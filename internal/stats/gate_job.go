@@ -3,6 +3,7 @@ package stats
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 )
@@ -68,6 +69,7 @@ type armTotal struct {
 	p99              []float64
 	saturated, runs  int64
 	late             int64
+	errors           map[string]ErrorCount
 }
 
 // NewGate returns a gate without blocks. The error says what is wrong with the configuration.
@@ -100,13 +102,17 @@ type GateBlock struct {
 
 // GateBlockSide is one arm in one block. Value is the metric in its own unit.
 type GateBlockSide struct {
-	OK                 int64      `json:"ok"`
-	Errors             int64      `json:"errors"`
-	P50MS              float64    `json:"p50_ms"`
-	P99MS              float64    `json:"p99_ms"`
-	Value              GateNumber `json:"value"`
-	CPURatio           float64    `json:"cpu_ratio"`
-	ScheduleErrorP99MS float64    `json:"schedule_error_p99_ms"`
+	OK     int64      `json:"ok"`
+	Errors int64      `json:"errors"`
+	P50MS  float64    `json:"p50_ms"`
+	P99MS  float64    `json:"p99_ms"`
+	Value  GateNumber `json:"value"`
+	// CostPerMillion is in US dollars, a decimal; absent when the target does not say what it bills. Where money is the
+	// metric, it stands here and Value is null.
+	CostPerMillion     string  `json:"cost_usd_per_million,omitempty"`
+	CPURatio           float64 `json:"cpu_ratio"`
+	StealRatio         float64 `json:"steal_ratio"`
+	ScheduleErrorP99MS float64 `json:"schedule_error_p99_ms"`
 }
 
 // Done tells that no further block is wanted.
@@ -165,8 +171,11 @@ func (g *Gate) start(a, b *GateSample) {
 
 func (g *Gate) side(s *GateSample) GateBlockSide {
 	side := GateBlockSide{
-		OK: s.Counts.OK, Errors: s.Counts.Failed + s.Counts.TimedOut, Value: GateNumber(s.value(g.config.Metric, "")),
-		CPURatio: s.Client.CPURatio, ScheduleErrorP99MS: s.Client.ScheduleErrorP99MS,
+		OK: s.Counts.OK, Errors: s.Counts.Failed + s.Counts.TimedOut, Value: GateNumber(s.value(g.config.Metric, "")), CostPerMillion: s.CostPerMillion,
+		CPURatio: roundRatio(s.Client.CPURatio), StealRatio: roundRatio(s.Client.StealRatio), ScheduleErrorP99MS: s.Client.ScheduleErrorP99MS,
+	}
+	if g.config.Metric.Name == CostMetric {
+		side.Value = nan()
 	}
 	if s.Latency.Count() > 0 {
 		q := s.Latency.Quantiles(qMedian, qD2)
@@ -178,6 +187,7 @@ func (g *Gate) side(s *GateSample) GateBlockSide {
 func (g *Gate) pool(arm GateArm, s *GateSample) {
 	t := g.pooled[arm]
 	t.counts.add(&s.Counts)
+	t.addErrors(s)
 	t.late += s.LateSends
 	t.latency.Merge(s.Latency)
 	t.service.Merge(s.Service)
@@ -269,7 +279,7 @@ func (g *Gate) unusable(a, b *GateSample) []string {
 			bad("was sent nothing")
 			continue
 		case c.OK == 0:
-			bad("answered none of %d requests with success", c.Sent)
+			bad("answered none of %d requests with success%s", c.Sent, s.worstError())
 			continue
 		case c.Sent < c.Planned && float64(c.Sent) < minSentShare*float64(c.Planned):
 			bad("was sent %d of %d planned requests (limit %.0f %%)", c.Sent, c.Planned, minSentShare*100)
@@ -279,8 +289,13 @@ func (g *Gate) unusable(a, b *GateSample) []string {
 			if org != "" {
 				name = " for org " + org
 			}
-			if n := s.count(m, org); n < m.needs {
-				bad("has %d successes in a block%s; %s needs %d", n, name, m.Name, m.needs)
+			n, needs := s.count(m, org), m.needsOK(g.config.MaxErrorRatio)
+			if n == 0 && m.ReadyMade() {
+				bad("does not say what it billed, so that it has no %s", m.Name)
+				continue
+			}
+			if n < needs {
+				bad("has %s in a block%s; %s needs %d%s", m.counted(n), name, m.Name, needs, s.worstError())
 				continue
 			}
 			switch v := s.value(m, org); {
@@ -289,7 +304,7 @@ func (g *Gate) unusable(a, b *GateSample) []string {
 			case !(v > 0) || math.IsInf(v, 0):
 				bad("has a %s of %v%s, of which no ratio can be taken", m.Name, v, name)
 			case s.resolutionMS(m, v) > maxResolutionShare*v:
-				bad("has a %s of %.4f ms%s, too short to be told apart: times are recorded in steps of %.4f ms", m.Name, v, name, s.resolutionMS(m, v))
+				bad("has a %s of %.4f ms%s, too short to be told apart: it comes in steps of %.4f ms", m.Name, v, name, s.resolutionMS(m, v))
 			}
 		}
 	}
@@ -334,7 +349,7 @@ func (g *Gate) errorReasons() []string {
 		c := &g.pooled[arm].counts
 		bad[arm] = c.Failed + c.TimedOut
 		if ratio := float64(bad[arm]) / float64(c.Sent); ratio > g.config.MaxErrorRatio {
-			reasons = append(reasons, fmt.Sprintf("%d of %d requests to the %s failed (%.2f %%, limit %.2f %%)", bad[arm], c.Sent, arm, ratio*100, g.config.MaxErrorRatio*100))
+			reasons = append(reasons, fmt.Sprintf("%d of %d requests to the %s failed (%.2f %%, limit %.2f %%)%s", bad[arm], c.Sent, arm, ratio*100, g.config.MaxErrorRatio*100, worstError(g.pooled[arm].classes())))
 		}
 	}
 	a, b := g.pooled[Baseline], g.pooled[Candidate]
@@ -474,7 +489,7 @@ func worstComparison(list []GateComparison) *GateComparison {
 func (t *armTotal) result() GateArmResult {
 	r := GateArmResult{
 		Sent: t.counts.Sent, OK: t.counts.OK, Errors: t.counts.Failed + t.counts.TimedOut,
-		Latency: t.latency.Latency(), Service: t.service.Latency(),
+		Latency: t.latency.Latency(), Service: t.service.Latency(), ErrorClasses: t.classes(),
 	}
 	if t.latency.Count() > 0 {
 		// Latencies up to 24 h in buckets of one geometry can be encoded.
@@ -492,3 +507,52 @@ func (t *armTotal) result() GateArmResult {
 	}
 	return r
 }
+
+// addErrors takes over the classes of errors of a block.
+func (t *armTotal) addErrors(s *GateSample) {
+	for _, e := range s.Errors {
+		if t.errors == nil {
+			t.errors = map[string]ErrorCount{}
+		}
+		sum, known := t.errors[e.Class]
+		if !known {
+			sum = ErrorCount{Class: e.Class, Example: e.Example}
+		}
+		sum.Count += e.Count
+		t.errors[e.Class] = sum
+	}
+}
+
+// classes lists the errors of an arm by class, sorted.
+func (t *armTotal) classes() []ErrorCount {
+	list := make([]ErrorCount, 0, len(t.errors))
+	for _, class := range slices.Sorted(maps.Keys(t.errors)) {
+		list = append(list, t.errors[class])
+	}
+	return list
+}
+
+func (s *GateSample) worstError() string { return worstError(s.Errors) }
+
+// worstError names the most frequent error, to be added to a reason; empty when there is none.
+func worstError(list []ErrorCount) string {
+	if len(list) == 0 {
+		return ""
+	}
+	worst := slices.MaxFunc(list, func(a, b ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+	text := fmt.Sprintf("; most often %s", worst.Class)
+	if worst.Example != "" && worst.Example != worst.Class {
+		text += ": " + worst.Example
+	}
+	return text
+}
+
+// counted says what a number of values of the metric are.
+func (m GateMetric) counted(n int64) string {
+	if m.ReadyMade() {
+		return fmt.Sprintf("%d reports of what was billed", n)
+	}
+	return fmt.Sprintf("%d successes", n)
+}
+
+func roundRatio(r float64) float64 { return math.Round(r*1e4) / 1e4 }

@@ -114,15 +114,29 @@ func TestGateIsInvalid(t *testing.T) {
 		{"empty candidate", "p99_ms", func(_ int, _, b *GateSample) { empty(b) }, "the candidate was sent nothing"},
 		{"empty baseline", "p99_ms", func(_ int, a, _ *GateSample) { empty(a) }, "the baseline was sent nothing"},
 		{"all failed", "p99_ms", func(_ int, _, b *GateSample) { allFailed(b) }, "the candidate answered none of 1000 requests"},
-		{"three", "p99_ms", func(_ int, a, _ *GateSample) { three(a) }, "the baseline has 3 successes in a block; p99_ms needs 1000"},
+		{"three", "p99_ms", func(_ int, a, _ *GateSample) { three(a) }, "the baseline has 3 successes in a block; p99_ms needs 990"},
 		{"unsupported", "d5_ms", nil, "d5_ms needs 100001"},
-		{"no billed time", "billed_mean_ms", nil, "has no billed_mean_ms"},
+		{"no billed time", "billed_mean_ms", nil, "does not say what it billed"},
 		{"NaN", "billed_mean_ms", func(_ int, a, b *GateSample) {
+			a.Reports, b.Reports = 1000, 1000
 			a.Extra["billed_mean_ms"], b.Extra["billed_mean_ms"] = 5, math.NaN()
 		}, "the candidate has no billed_mean_ms"},
 		{"infinite", "billed_mean_ms", func(_ int, a, b *GateSample) {
+			a.Reports, b.Reports = 1000, 1000
 			a.Extra["billed_mean_ms"], b.Extra["billed_mean_ms"] = 5, math.Inf(1)
 		}, "of which no ratio can be taken"},
+		{"few reports", "duration_p99_ms", func(_ int, a, b *GateSample) {
+			a.Reports, b.Reports = 1000, 989
+			a.Extra["duration_p99_ms"], b.Extra["duration_p99_ms"] = 5, 5
+		}, "the candidate has 989 reports of what was billed in a block; duration_p99_ms needs 990"},
+		{"coarse", "duration_p99_ms", func(_ int, a, b *GateSample) {
+			a.Reports, b.Reports = 1000, 1000
+			a.Extra["duration_p99_ms"], b.Extra["duration_p99_ms"] = 0.51, 0.49
+		}, "the candidate has a duration_p99_ms of 0.4900 ms, too short to be told apart: it comes in steps of 0.0100 ms"},
+		{"which error", "p99_ms", func(_ int, _, b *GateSample) {
+			allFailed(b)
+			b.Errors = []ErrorCount{{Class: "status 503", Count: 999, Example: "503: full"}, {Class: "timeout", Count: 1}}
+		}, "answered none of 1000 requests with success; most often status 503: 503: full"},
 		{"zero", "d2_ms", func(_ int, _, b *GateSample) {
 			b.Latency = NewPackedHistogram()
 			for range 1000 {
@@ -183,6 +197,16 @@ func TestGateGoesOn(t *testing.T) {
 			if i == 3 {
 				a.LateSends = 90
 			}
+		},
+		"one error in a thousand": func(i int, _, b *GateSample) {
+			if i%2 == 1 {
+				return
+			}
+			b.Latency = NewPackedHistogram()
+			for range 999 {
+				_ = b.Latency.Record(20 * time.Millisecond)
+			}
+			b.Counts.OK, b.Counts.Failed = 999, 1
 		},
 		"nearly late": func(_ int, _, b *GateSample) { b.ScheduleError = late(2) },
 		"999 ready":   func(_ int, _, b *GateSample) { b.NotReady = 10 },
@@ -347,8 +371,14 @@ func TestCompareStored(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := CompareStored(gateConfig(t, "billed_mean_ms"), big(1), big(1)); err == nil {
-		t.Error("a mean without limits is compared")
+	billed := func(ms float64) *GateSample {
+		s := big(1)
+		s.Reports, s.Extra = s.Counts.OK, map[string]float64{"billed_mean_ms": ms}
+		return s
+	}
+	r, err := CompareStored(gateConfig(t, "billed_mean_ms"), billed(70), billed(140))
+	if err != nil || r.Verdict != Inconclusive || r.EstimateRatio != 2 || !strings.Contains(r.Reasons[0], "differs by +100.0 %, and a stored run does not say") {
+		t.Errorf("a mean without limits: %+v %v", r, err)
 	}
 }
 
@@ -398,5 +428,47 @@ func TestStoppedGateIsInvalid(t *testing.T) {
 	g.Stop("again")
 	if r := g.Result(); r.Reasons[0] != "interrupted" {
 		t.Error(r.Reasons)
+	}
+}
+
+// TestGateMoney: what a target bills decides like any other number, and stays a decimal where it is printed.
+func TestGateMoney(t *testing.T) {
+	bill := func(factor float64) func(int, *GateSample, *GateSample) {
+		return func(i int, a, b *GateSample) {
+			a.Reports, b.Reports = 1000, 1000
+			a.Extra[CostMetric], b.Extra[CostMetric] = 0.3, 0.3*factor*(1+0.001*float64(i%3))
+			a.CostPerMillion, b.CostPerMillion = "0.30", "0.36"
+		}
+	}
+	for factor, want := range map[float64]Verdict{1.2: Fail, 1: Pass, 0.5: Pass} {
+		r := playGate(t, gateConfig(t, CostMetric), 1, bill(factor))
+		if r.Verdict != want || r.Measurements[0].Candidate.CostPerMillion != "0.36" || r.Measurements[0].Candidate.Value.Known() {
+			t.Errorf("×%v: %s %v %+v", factor, r.Verdict, r.Reasons, r.Measurements[0])
+		}
+	}
+}
+
+// TestGateNeeds: errors that are allowed do not void a block, and what a percentile needs is never waived but by name.
+func TestGateNeeds(t *testing.T) {
+	for _, c := range []struct {
+		metric        string
+		maxErrors     float64
+		planned, need int64
+	}{
+		{"p99_ms", 0.01, 1000, 990},
+		{"p99_ms", 0, 1000, 1000},
+		{"p99_ms", 1, 1000, 101},
+		{"d3_ms", 0.01, 1001, 1001},
+		{"d5_ms", 0.01, 100_001, 100_001},
+		{"p50_ms", 0.01, 20, 20},
+		{"duration_p99_ms", 0.01, 1000, 990},
+	} {
+		m, err := ParseGateMetric(c.metric)
+		if err != nil || m.Needs() != c.planned || m.needsOK(c.maxErrors) != c.need {
+			t.Errorf("%+v: %d %d %v", c, m.Needs(), m.needsOK(c.maxErrors), err)
+		}
+		if lax := m.WithoutSupport(); lax.Needs() != 1 || lax.needsOK(0.01) != 1 {
+			t.Errorf("%s is still refused", c.metric)
+		}
 	}
 }

@@ -17,6 +17,9 @@ type GateMetric struct {
 	service  bool // of the service time instead of latency
 	delta    bool // above the median
 	needs    int64
+	lax      bool // whatever there is will do
+	// stepMS is the step in which a ready-made number is reported; 0 when it has none of note.
+	stepMS float64
 }
 
 // gateMetrics lists what can be compared, the default first.
@@ -24,23 +27,29 @@ func gateMetrics() []GateMetric {
 	// Ten requests beyond a percentile are what it takes for it to be more than chance. Deltas need what
 	// their support needs, and never less than that of their p99.
 	return []GateMetric{
-		{"p99_ms", qD2, false, false, 1_000},
-		{"p50_ms", qMedian, false, false, 20},
-		{"p90_ms", 0.90, false, false, 100},
-		{"p95_ms", 0.95, false, false, 200},
-		{"p99_9_ms", qD3, false, false, 10_000},
-		{"p99_99_ms", qD4, false, false, 100_000},
-		{"service_p50_ms", qMedian, true, false, 20},
-		{"service_p99_ms", qD2, true, false, 1_000},
-		{"service_p99_9_ms", qD3, true, false, 10_000},
-		{"d2_ms", qD2, false, true, 1_000},
-		{"d3_ms", qD3, false, true, 1_001},
-		{"d4_ms", qD4, false, true, 10_001},
-		{"d5_ms", qD5, false, true, 100_001},
-		{"duration_p99_ms", 0, false, false, 1_000},
-		{"billed_mean_ms", 0, false, false, 20},
+		{Name: "p99_ms", quantile: qD2, needs: 1_000},
+		{Name: "p50_ms", quantile: qMedian, needs: 20},
+		{Name: "p90_ms", quantile: 0.90, needs: 100},
+		{Name: "p95_ms", quantile: 0.95, needs: 200},
+		{Name: "p99_9_ms", quantile: qD3, needs: 10_000},
+		{Name: "p99_99_ms", quantile: qD4, needs: 100_000},
+		{Name: "service_p50_ms", quantile: qMedian, service: true, needs: 20},
+		{Name: "service_p99_ms", quantile: qD2, service: true, needs: 1_000},
+		{Name: "service_p99_9_ms", quantile: qD3, service: true, needs: 10_000},
+		{Name: "d2_ms", quantile: qD2, delta: true, needs: 1_000},
+		{Name: "d3_ms", quantile: qD3, delta: true, needs: 1_001},
+		{Name: "d4_ms", quantile: qD4, delta: true, needs: 10_001},
+		{Name: "d5_ms", quantile: qD5, delta: true, needs: 100_001},
+		// Lambda's Duration has two decimals. What is billed is whole milliseconds, of which a percentile is too
+		// coarse: at 5 ms one step is 20 %. A mean of many is not.
+		{Name: "duration_p99_ms", needs: 1_000, stepMS: 0.01},
+		{Name: "billed_mean_ms", needs: 20},
+		{Name: CostMetric, needs: 20},
 	}
 }
+
+// CostMetric is the name of the metric that is money: what a million requests are billed, in US dollars.
+const CostMetric = "cost_usd_per_million"
 
 // GateMetricNames lists the names that [ParseGateMetric] knows, the default first.
 func GateMetricNames() []string {
@@ -64,14 +73,35 @@ func ParseGateMetric(name string) (GateMetric, error) {
 	}
 }
 
-// Needs is the number of successes that an arm must have in a block for the metric to mean anything.
-func (m GateMetric) Needs() int64 { return m.needs }
+// Needs is the number of requests that an arm must be sent in a block for the metric to mean anything.
+func (m GateMetric) Needs() int64 {
+	if m.lax {
+		return 1
+	}
+	return m.needs
+}
+
+// needsOK is how many successes that leaves when a share of the requests may fail: one error in a thousand must
+// not void a gate that allows ten. What a percentile needs so as not to interpolate the maximum is never waived.
+func (m GateMetric) needsOK(maxErrorRatio float64) int64 {
+	if m.lax {
+		return 1
+	}
+	support := int64(0)
+	if m.quantile > 0 {
+		support = int64(math.Round(1/(1-m.quantile))) + 1
+	}
+	return max(int64(math.Ceil(float64(m.needs)*(1-maxErrorRatio))), min(support, m.needs))
+}
 
 // WithoutSupport returns the metric without that need.
 func (m GateMetric) WithoutSupport() GateMetric {
-	m.needs = 1
+	m.lax = true
 	return m
 }
+
+// ReadyMade tells whether the number comes from what the target says of itself, and not from what was measured here.
+func (m GateMetric) ReadyMade() bool { return m.quantile == 0 }
 
 // FromDue tells whether the metric counts from the intended send, so that lateness of the load generator is
 // part of it.
@@ -112,8 +142,8 @@ func (s *GateSample) value(m GateMetric, org string) float64 {
 
 // count is the number of values behind [GateSample.value].
 func (s *GateSample) count(m GateMetric, org string) int64 {
-	if m.quantile == 0 {
-		return s.Counts.OK
+	if m.ReadyMade() {
+		return s.Reports
 	}
 	if h := s.histogram(m, org); h != nil {
 		return h.Count()
@@ -139,12 +169,10 @@ func (s *GateSample) limits(m GateMetric, org string, alpha float64) (lowerMS, u
 
 // resolutionMS is the step in which the metric can change.
 func (s *GateSample) resolutionMS(m GateMetric, valueMS float64) float64 {
-	switch {
-	case m.Name == "billed_mean_ms", m.quantile == 0:
-		return 0 // a mean, or a Duration with two decimals
-	default:
-		return toMS(1) * float64(bucketWidthNS(int64(max(valueMS, 0)*1e6)))
+	if m.ReadyMade() {
+		return m.stepMS
 	}
+	return toMS(1) * float64(bucketWidthNS(int64(max(valueMS, 0)*1e6)))
 }
 
 // GateSample is what one arm measured in one block, or in a whole stored run.
@@ -161,8 +189,13 @@ type GateSample struct {
 	ScheduleError *Histogram
 	// ByOrg splits Latency by org.
 	ByOrg map[string]*Histogram
-	// Extra has numbers that come ready-made, by metric name.
-	Extra map[string]float64
+	// Extra has numbers that come ready-made, by metric name, from so many Reports of the target.
+	Extra   map[string]float64
+	Reports int64
+	// CostPerMillion is the one of [CostMetric] as it is printed, a decimal: dollars are no float.
+	CostPerMillion string
+	// Errors are the classes of requests that are not OK.
+	Errors []ErrorCount
 }
 
 // NewGateSample takes what a gate needs from a run. A run without histograms, or with one that cannot be read,
@@ -170,7 +203,7 @@ type GateSample struct {
 func NewGateSample(run *Run) (GateSample, error) {
 	s := GateSample{
 		Counts: run.Counts, Client: run.Client, Latency: NewPackedHistogram(), Service: NewPackedHistogram(),
-		ByOrg: map[string]*Histogram{}, Extra: map[string]float64{},
+		ByOrg: map[string]*Histogram{}, Extra: map[string]float64{}, Errors: run.Errors,
 	}
 	for i := range run.Pairs {
 		p := &run.Pairs[i]

@@ -102,8 +102,13 @@ type GateArmResult struct {
 	Service Latency `json:"service"`
 	// StalledBlocks counts blocks whose p99 is above twice the median p99 of the arm: rare stalls, which a
 	// gate of this length cannot judge.
-	StalledBlocks int               `json:"stalled_blocks"`
-	Histogram     *EncodedHistogram `json:"histogram,omitempty"`
+	StalledBlocks int `json:"stalled_blocks"`
+	// ErrorClasses are the requests that are not OK, by class.
+	ErrorClasses []ErrorCount `json:"error_classes"`
+	// CostPerMillion is what a million requests are billed in US dollars at list price, a decimal, by all that was
+	// measured; absent when the target does not say. The caller sets it.
+	CostPerMillion string            `json:"cost_usd_per_million,omitempty"`
+	Histogram      *EncodedHistogram `json:"histogram,omitempty"`
 }
 
 // GateComparison is one metric, of all requests or of one org's.
@@ -153,6 +158,10 @@ type GateHost struct {
 	// Procs is how many of them the process may use, by its container's limits.
 	Procs  int    `json:"procs"`
 	Kernel string `json:"kernel,omitempty"`
+	// CPUQuota is how many processors the container's quota lets the load generator use, and MemoryBytes the memory that it
+	// may use; 0 when unknown.
+	CPUQuota    float64 `json:"cpu_quota,omitempty"`
+	MemoryBytes int64   `json:"memory_bytes,omitempty"`
 }
 
 // WriteJSON writes the result: indented, in a fixed order, with a newline at the end.
@@ -167,9 +176,6 @@ func (r *GateResult) WriteJSON(w io.Writer) error {
 // a run. What differs between two machines or two moments is in the numbers and not in the limits, so the result
 // is advisory: the caller says so.
 func CompareStored(c GateConfig, baseline, candidate *GateSample) (*GateResult, error) {
-	if c.Metric.quantile == 0 {
-		return nil, &InputError{Msg: "metric " + c.Metric.Name + " has no limits in a stored run", Hint: "compare a percentile or a delta, or measure both live"}
-	}
 	g, err := NewGate(c)
 	if err != nil {
 		return nil, err
@@ -237,10 +243,12 @@ func (g *Gate) explainStored(f gateFamily, d *GateDecision) []string {
 		what += " of org " + f.org
 	}
 	tolerance := g.config.Rule.Tolerance * 100
-	switch d.Verdict {
-	case Fail:
+	switch {
+	case d.Verdict == Inconclusive && g.config.Metric.ReadyMade():
+		return []string{fmt.Sprintf("%s differs by %+.1f %%, and a stored run does not say by how much it does so by chance: measure both live", what, (d.EstimateRatio-1)*100)}
+	case d.Verdict == Fail:
 		return []string{fmt.Sprintf("%s is %.1f %% higher, beyond the tolerance of %.4g %%", what, (d.EstimateRatio-1)*100, tolerance)}
-	case Inconclusive:
+	case d.Verdict == Inconclusive:
 		return []string{fmt.Sprintf("%s differs by %+.1f %%, which one run of each does not tell from the tolerance of %.4g %%", what, (d.EstimateRatio-1)*100, tolerance)}
 	default:
 		return nil
