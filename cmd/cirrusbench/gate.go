@@ -56,7 +56,8 @@ type gateOptions struct {
 	byOrg, allowUnsupported   bool
 	force                     bool
 	onInconclusive            string
-	summary, junit, save      string
+	summary, comment          string
+	junit, save               string
 	annotate                  bool
 }
 
@@ -126,6 +127,7 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 	f.Uint64Var(&o.coinSeed, "seed", 0, "of the coin that orders the arms, kept in the result (0: a new one each time)")
 	f.StringArrayVar(&o.labels, "label", nil, "note in the result, as name=value (repeatable), such as git_sha=…")
 	f.StringVar(&o.summary, "summary", "", "append the verdict as Markdown to this file, such as $GITHUB_STEP_SUMMARY")
+	f.StringVar(&o.comment, "comment", "", "write the verdict as Markdown for a comment, at most 65,536 characters, to this file")
 	f.StringVar(&o.junit, "junit", "", "write the verdict as JUnit XML to this file")
 	f.StringVar(&o.save, "save", "", "write the result as JSON to this file (baseline.json)")
 	f.BoolVar(&o.annotate, "annotate", false, "print GitHub annotations to standard error (default: when GITHUB_ACTIONS is true)")
@@ -165,7 +167,7 @@ func runGate(ctx context.Context, e *env, o *gateOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := checkWritable(o.out, o.summary, o.junit, o.save); err != nil {
+	if err := checkWritable(o.out, o.summary, o.comment, o.junit, o.save); err != nil {
 		return err
 	}
 	var r *stats.GateResult
@@ -343,7 +345,10 @@ func (o *gateOptions) deliverGate(e *env, r *stats.GateResult) error {
 		errs = append(errs, emit(e, o.junit, func(w io.Writer) error { return report.GateJUnit(w, r) }))
 	}
 	if o.summary != "" {
-		errs = append(errs, appendSummary(o.summary, r))
+		errs = append(errs, appendSummary(e, o.summary, r))
+	}
+	if o.comment != "" {
+		errs = append(errs, emit(e, o.comment, func(w io.Writer) error { return report.GateSummary(w, r, report.MaxComment) }))
 	}
 	if o.annotate || e.getenv("GITHUB_ACTIONS") == "true" {
 		errs = append(errs, report.GateAnnotations(e.err, r))
@@ -357,18 +362,19 @@ func (o *gateOptions) deliverGate(e *env, r *stats.GateResult) error {
 	return errors.Join(errs...)
 }
 
-// maxStepSummary is what GitHub takes of one step.
-const maxStepSummary = 1 << 20
-
 // appendSummary adds the verdict to a step summary, which other steps write to as well.
-func appendSummary(path string, r *stats.GateResult) error {
-	room := maxStepSummary
+func appendSummary(e *env, path string, r *stats.GateResult) error {
+	room := report.MaxStepSummary
 	if info, err := os.Stat(path); err == nil {
-		room -= int(min(info.Size(), maxStepSummary))
+		room -= int(min(info.Size(), report.MaxStepSummary))
 	}
 	var b strings.Builder
 	if err := report.GateSummary(&b, r, room); err != nil {
 		return err
+	}
+	if b.Len() == 0 {
+		e.sayf("note: %s has no room for the verdict: steps before have filled the %d bytes that it may have", path, report.MaxStepSummary)
+		return nil
 	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -85,6 +85,9 @@ func gateAlerts(r *stats.GateResult) []alert {
 		alerts = append(alerts, alert{text: "ADVISORY: two stored runs. The limits know the chance within a run; that the machine was busier on the other day " +
 			"is in the numbers and not in the limits. On shared runners such a comparison alarms on a quarter to a half of unchanged jobs. The real gate measures two URLs in one job."})
 	}
+	if r.Unsupported {
+		alerts = append(alerts, alert{text: "UNSUPPORTED: a block has too few requests for " + clean(r.Metric) + ", which is little more than its slowest request. It was judged because --allow-unsupported says so."})
+	}
 	if r.Self && r.Verdict == stats.Fail {
 		alerts = append(alerts, alert{text: "A target differs from itself: look for what the two measurements do not share."})
 	}
@@ -147,7 +150,7 @@ func gateComparisonBlocks(r *stats.GateResult) []block {
 		plain: "Change of the candidate; with the limits that it is above and below. FAIL: all of it lies beyond the tolerance. PASS: all of it lies within.",
 	}
 	g := grid{caption: "Candidate against baseline", head: []string{"metric", "change", "at least", "at most", "verdict"}, text: []int{4}}
-	for _, c := range r.Comparisons {
+	for _, c := range worstFirst(r.Comparisons) {
 		name := clean(c.Metric)
 		if c.Org != "" {
 			name += ", org " + clean(c.Org)
@@ -159,6 +162,14 @@ func gateComparisonBlocks(r *stats.GateResult) []block {
 		k.notes = []string{"Several comparisons: each FAIL has stood Holm's correction."}
 	}
 	return []block{k}
+}
+
+// worstFirst sorts what failed before the rest: where there is no room for all, it is what must be seen.
+func worstFirst(list []stats.GateComparison) []stats.GateComparison {
+	order := []stats.Verdict{stats.Invalid, stats.Fail, stats.Inconclusive, stats.Pass}
+	return slices.SortedStableFunc(slices.Values(list), func(a, b stats.GateComparison) int {
+		return cmp.Compare(slices.Index(order, a.Verdict), slices.Index(order, b.Verdict))
+	})
 }
 
 func gateArmsBlock(r *stats.GateResult) block {
@@ -181,10 +192,47 @@ func gateArmsBlock(r *stats.GateResult) block {
 		g.rows = append(g.rows, append(row, count(int64(x.a.StalledBlocks))))
 	}
 	k.tables = []grid{g}
+	k.notes = append(k.notes, gateArmNotes(r)...)
 	if r.Arms.Baseline.StalledBlocks+r.Arms.Candidate.StalledBlocks > 0 {
-		k.notes = []string{"Stalled: p99 above twice the arm's median. Rare stalls are too few here to be judged; a long nightly run can."}
+		k.notes = append(k.notes, "Stalled: p99 above twice the arm's median. Rare stalls are too few here to be judged; a long nightly run can.")
 	}
 	return k
+}
+
+// gateArmNotes says which errors there were, and what was billed.
+func gateArmNotes(r *stats.GateResult) []string {
+	var notes []string
+	for _, x := range []struct {
+		name string
+		a    *stats.GateArmResult
+	}{{"baseline", &r.Arms.Baseline}, {"candidate", &r.Arms.Candidate}} {
+		for i, e := range x.a.ErrorClasses {
+			if i == maxListed {
+				notes = append(notes, fmt.Sprintf("Errors of the %s: %s more kinds.", x.name, count(int64(len(x.a.ErrorClasses)-i))))
+				break
+			}
+			note := fmt.Sprintf("Errors of the %s: %s × %s", x.name, clean(e.Class), count(e.Count))
+			if e.Example != "" && e.Example != e.Class {
+				note += ", such as: " + clean(e.Example)
+			}
+			notes = append(notes, note)
+		}
+	}
+	if a, b := r.Arms.Baseline.CostPerMillion, r.Arms.Candidate.CostPerMillion; a != "" || b != "" {
+		notes = append(notes, fmt.Sprintf("Billed per million requests at list price: baseline %s, candidate %s; requests and duration, nothing of what lies before or behind the function.",
+			statedUSD(a), statedUSD(b)))
+	}
+	return notes
+}
+
+// maxListed is how many classes of errors an arm shows.
+const maxListed = 5
+
+func statedUSD(amount string) string {
+	if amount == "" {
+		return "not stated"
+	}
+	return "$" + clean(amount)
 }
 
 func gateObjectivesBlock(r *stats.GateResult) (block, bool) {
@@ -231,19 +279,25 @@ func gateNoiseBlock(r *stats.GateResult) (block, bool) {
 	return k, true
 }
 
-// summaryMarker lets a job that writes comments find its own one again.
-const summaryMarker = "<!-- cirrusbench gate -->"
+// SummaryMarker lets a job that writes comments find its own one again. It is HTML that is not shown.
+const SummaryMarker = "<!-- cirrusbench gate -->"
+
+// What GitHub takes: bytes of a step's summary, and characters of a comment.
+const (
+	MaxStepSummary = 1 << 20
+	MaxComment     = 65_536
+)
 
 // GateSummary renders the verdict for a CI step summary or a comment: the verdict in the first line, then one table, the
-// rest folded. It stays within limit bytes: first the details go, then the text is cut, and both are said. With no
-// room for even that, it writes nothing.
+// rest folded. It stays within limit bytes, and so within as many characters: first the details go, then the last
+// lines, and both are said with a count. With no room for even that, it writes nothing.
 func GateSummary(w io.Writer, r *stats.GateResult, limit int) error {
 	if r == nil {
 		return errNothing
 	}
 	mark := map[stats.Verdict]string{stats.Pass: "✅", stats.Fail: "❌", stats.Inconclusive: "❔", stats.Invalid: "⚠️"}[r.Verdict]
 	var head, details bytes.Buffer
-	fmt.Fprintf(&head, "## %s %s\n%s\n", mark, markdownText(gateTitle(r)), summaryMarker)
+	fmt.Fprintf(&head, "## %s %s\n%s\n", mark, markdownText(gateTitle(r)), SummaryMarker)
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(&head, "\n- %s\n", markdownText(clean(reason)))
 	}
@@ -271,10 +325,10 @@ func GateSummary(w io.Writer, r *stats.GateResult, limit int) error {
 
 	text := head.String() + details.String()
 	if len(text) > limit {
-		text = head.String() + fmt.Sprintf("\nDetails of %s are left out: there is no room for them in this summary.\n", size(int64(details.Len())))
+		text = head.String() + fmt.Sprintf("\nDetails of %s are left out: there is no room for them here.\n", size(int64(details.Len())))
 	}
 	if len(text) > limit {
-		text = cutBytes(text, limit)
+		text = cutLines(text, limit)
 	}
 	if _, err := io.WriteString(w, strings.ReplaceAll(text, nbsp, " ")); err != nil {
 		return fmt.Errorf("writing a summary: %w", err)
@@ -282,17 +336,31 @@ func GateSummary(w io.Writer, r *stats.GateResult, limit int) error {
 	return nil
 }
 
-// cutBytes shortens text to limit bytes and says by how much.
-func cutBytes(text string, limit int) string {
-	note := fmt.Sprintf("\n\n… cut: %s in all\n", size(int64(len(text))))
-	keep := limit - len(note)
-	if keep <= 0 {
+// cutLines shortens text to limit bytes by leaving out its last lines, and says how many. A first line that is too long
+// by itself is cut within.
+func cutLines(text string, limit int) string {
+	lines := strings.SplitAfter(text, "\n")
+	if lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	note := func(kept int) string {
+		return fmt.Sprintf("\n… %s of %s left out (%s in all).\n", count(int64(len(lines)-kept)), plural(int64(len(lines)), "line"), size(int64(len(text))))
+	}
+	room := limit - len(note(0)) // the longest: it counts the most
+	if room <= 0 {
 		return ""
 	}
-	for keep > 0 && !utf8.RuneStart(text[keep]) {
-		keep--
+	kept, used := 0, 0
+	for kept < len(lines) && used+len(lines[kept]) <= room {
+		used += len(lines[kept])
+		kept++
 	}
-	return text[:keep] + note
+	if kept == 0 {
+		for used = room; used > 0 && !utf8.RuneStart(text[used]); {
+			used--
+		}
+	}
+	return text[:used] + note(kept)
 }
 
 // junitSuite is the part of JUnit's XML that CI systems agree on.

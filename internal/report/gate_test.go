@@ -3,11 +3,16 @@ package report
 import (
 	"bytes"
 	"encoding/xml"
+	"fmt"
 	"io"
 	"math"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/joshdk/go-junit"
 
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
@@ -60,11 +65,92 @@ func TestGateSummaryFits(t *testing.T) {
 		if len(got) > limit || !utf8.Valid(got) {
 			t.Fatalf("%d bytes for a limit of %d", len(got), limit)
 		}
-		if len(got) > 0 && !bytes.Contains(got, []byte("… cut: ")) && !bytes.Contains(got, []byte("are left out")) && !bytes.Contains(got, []byte("</details>")) {
+		if len(got) > 0 && !bytes.Contains(got, []byte(" left out (")) && !bytes.Contains(got, []byte("are left out")) && !bytes.Contains(got, []byte("</details>")) {
 			t.Fatalf("a limit of %d cuts without a word", limit)
 		}
 		if limit > 300 && !bytes.HasPrefix(got, []byte("## ❌ FAIL: gate on p99")) {
 			t.Fatalf("a limit of %d: the verdict is not first: %.60q", limit, got)
+		}
+	}
+}
+
+// TestGateWithManyOrgsFits: what GitHub takes is never exceeded, what failed is seen first, and what is missing counted.
+func TestGateWithManyOrgsFits(t *testing.T) {
+	r := gateResult()
+	r.Comparisons = nil
+	for i := range 20_000 {
+		r.Comparisons = append(r.Comparisons, stats.GateComparison{Metric: "p99_ms", Org: fmt.Sprintf("org-%05d", i), Verdict: stats.Pass, EstimateRatio: 1, LowerRatio: 0.9, UpperRatio: 1.1})
+	}
+	r.Comparisons[19_998].Verdict = stats.Fail
+	for _, limit := range []int{MaxComment, MaxStepSummary} {
+		got := rendered(t, func(w io.Writer) error { return GateSummary(w, r, limit) })
+		if len(got) > limit || len(got) < limit-500 {
+			t.Errorf("%d bytes for a limit of %d", len(got), limit)
+		}
+		whole := bytes.Count(rendered(t, func(w io.Writer) error { return GateSummary(w, r, 1<<30) }), []byte("org-")) / 2 // once in the details
+		if whole != 20_000 {
+			t.Fatalf("without a limit there are %d orgs", whole)
+		}
+		shown := bytes.Count(got, []byte("org-"))
+		m := regexp.MustCompile(`… ([0-9,]+) of ([0-9,]+) lines left out \(`).FindSubmatch(got)
+		if m == nil {
+			t.Fatalf("%.200s", got[len(got)-200:])
+		}
+		number := func(b []byte) int {
+			n, err := strconv.Atoi(strings.ReplaceAll(string(b), ",", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		// All lines that are not shown are rows of the table, but for the one on the details.
+		if missing := 20_000 - shown; number(m[1])-missing < 0 || number(m[1])-missing > 3 || number(m[2]) < 20_000 {
+			t.Errorf("%d orgs are missing and %s lines of %s said to be", missing, m[1], m[2])
+		}
+		if first := bytes.Index(got, []byte("org-19998")); first < 0 || first > bytes.Index(got, []byte("org-00000")) {
+			t.Error("the org that failed is not first")
+		}
+	}
+}
+
+// TestJUnitIsReadByAParser: what CI systems make of the file, seen with the eyes of one that is not ours.
+func TestJUnitIsReadByAParser(t *testing.T) {
+	r := gateResult()
+	r.Comparisons[1].Verdict = stats.Inconclusive
+	suites, err := junit.Ingest(rendered(t, func(w io.Writer) error { return GateJUnit(w, r) }))
+	if err != nil || len(suites) != 1 {
+		t.Fatalf("%v %+v", err, suites)
+	}
+	totals := suites[0].Totals
+	if totals.Tests != 4 || totals.Failed != 1 || totals.Skipped != 2 || totals.Passed != 1 || totals.Error != 0 {
+		t.Errorf("%+v", totals)
+	}
+	for i, want := range []junit.Status{junit.StatusFailed, junit.StatusSkipped, junit.StatusPassed, junit.StatusSkipped} {
+		if c := suites[0].Tests[i]; c.Status != want || c.Classname != "cirrusbench.gate" {
+			t.Errorf("%s is %s, want %s", c.Name, c.Status, want)
+		}
+	}
+	if c := suites[0].Tests[0]; c.Name != "p99_ms org=alfa" || !strings.Contains(c.Error.Error(), "beyond the tolerance of 5 %") {
+		t.Errorf("%+v", c)
+	}
+	r.Verdict = stats.Invalid
+	suites, err = junit.Ingest(rendered(t, func(w io.Writer) error { return GateJUnit(w, r) }))
+	if err != nil || suites[0].Totals.Error != 2 || suites[0].Totals.Failed != 0 {
+		t.Errorf("%v %+v", err, suites)
+	}
+}
+
+// TestGateShowsErrorsAndMoney: which errors there were, few of many, and dollars with their digits.
+func TestGateShowsErrorsAndMoney(t *testing.T) {
+	r := gateResult()
+	r.Arms.Candidate.CostPerMillion = "0.316667"
+	for i := range 9 {
+		r.Arms.Baseline.ErrorClasses = append(r.Arms.Baseline.ErrorClasses, stats.ErrorCount{Class: fmt.Sprintf("status 50%d", i), Count: int64(i) + 1, Example: "full"})
+	}
+	got := string(rendered(t, func(w io.Writer) error { return Gate(w, Markdown, r) }))
+	for _, want := range []string{"Errors of the baseline: status 500 × 1, such as: full", "Errors of the baseline: 4 more kinds.", "baseline not stated, candidate \\$0.316667"} {
+		if !strings.Contains(strings.ReplaceAll(got, nbsp, " "), want) {
+			t.Errorf("there is no %q in\n%s", want, got)
 		}
 	}
 }

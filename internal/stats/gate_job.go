@@ -60,6 +60,8 @@ type Gate struct {
 	slo      []GateObjectiveResult
 	kept     int
 	dilution []float64 // of each kept block
+	// unsupported: an arm had fewer successes in a block than the metric needs, which the configuration allows.
+	unsupported bool
 }
 
 // armTotal is what all kept blocks of an arm add up to.
@@ -290,6 +292,7 @@ func (g *Gate) unusable(a, b *GateSample) []string {
 				name = " for org " + org
 			}
 			n, needs := s.count(m, org), m.needsOK(g.config.MaxErrorRatio)
+			g.unsupported = g.unsupported || m.lax && n < m.strict().needsOK(g.config.MaxErrorRatio)
 			if n == 0 && m.ReadyMade() {
 				bad("does not say what it billed, so that it has no %s", m.Name)
 				continue
@@ -439,7 +442,7 @@ func (g *Gate) Result() *GateResult {
 	r := &GateResult{
 		Schema: GateSchema, Verdict: g.verdict, Reasons: slices.Clone(g.reasons), Self: c.Self,
 		Metric: c.Metric.Name, ToleranceRatio: c.Rule.Tolerance, AlphaRatio: c.Rule.Alpha, Looks: slices.Clone(c.Rule.Looks),
-		Blocks: g.kept, Discarded: len(g.blocks) - g.kept, Objectives: g.slo, Measurements: g.blocks,
+		Unsupported: g.unsupported, Blocks: g.kept, Discarded: len(g.blocks) - g.kept, Objectives: g.slo, Measurements: g.blocks,
 		DilutionRatio: math.Round(g.rule().Dilution*1e6) / 1e6, Comparisons: []GateComparison{}, EstimateRatio: nan(), LowerRatio: nan(), UpperRatio: nan(), MinimumDetectableRatio: nan(), Noise: nan(),
 	}
 	if r.Reasons == nil {

@@ -472,3 +472,17 @@ func TestGateNeeds(t *testing.T) {
 		}
 	}
 }
+
+// TestGateAllowsUnsupportedByName: without it a D5 of 1,000 requests is INVALID, with it the result says so.
+func TestGateAllowsUnsupportedByName(t *testing.T) {
+	c := gateConfig(t, "d5_ms")
+	c.Metric = c.Metric.WithoutSupport()
+	if r := playGate(t, c, 3, nil); !r.Unsupported || r.Verdict != Fail {
+		t.Errorf("%s %v %v", r.Verdict, r.Unsupported, r.Reasons)
+	}
+	c = gateConfig(t, "p99_ms")
+	c.Metric = c.Metric.WithoutSupport()
+	if r := playGate(t, c, 2, nil); r.Unsupported {
+		t.Error("1,000 requests support a p99")
+	}
+}

@@ -100,6 +100,11 @@ func (m GateMetric) WithoutSupport() GateMetric {
 	return m
 }
 
+func (m GateMetric) strict() GateMetric {
+	m.lax = false
+	return m
+}
+
 // ReadyMade tells whether the number comes from what the target says of itself, and not from what was measured here.
 func (m GateMetric) ReadyMade() bool { return m.quantile == 0 }
 

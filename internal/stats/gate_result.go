@@ -52,9 +52,11 @@ type GateResult struct {
 	// Reasons say what decided; a PASS has none.
 	Reasons []string `json:"reasons"`
 	// Advisory: two stored runs were compared, which two machines or two moments may have made unequal.
-	Advisory               bool       `json:"advisory"`
-	Self                   bool       `json:"self"`
-	Metric                 string     `json:"metric"`
+	Advisory bool   `json:"advisory"`
+	Self     bool   `json:"self"`
+	Metric   string `json:"metric"`
+	// Unsupported: there were too few requests for the metric in a block, and it was judged all the same, as asked.
+	Unsupported            bool       `json:"unsupported"`
 	EstimateRatio          GateNumber `json:"estimate_ratio"`
 	LowerRatio             GateNumber `json:"lower_ratio"`
 	UpperRatio             GateNumber `json:"upper_ratio"`
