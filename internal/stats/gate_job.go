@@ -36,6 +36,7 @@ type GateConfig struct {
 // The limits beyond which a block, or a whole gate, is not judged.
 const (
 	maxGateCPURatio      = 0.85
+	idleCPURatio         = 0.50 // below it a late load generator waited for others
 	maxScheduleShare     = 0.50 // of the metric: what the load generator itself may have added
 	maxNotReadyShare     = 0.01
 	minSentShare         = 0.99
@@ -229,8 +230,12 @@ func (s *GateSample) saturated(m GateMetric) string {
 		return fmt.Sprintf("%d of %d bodies were not ready when they were due", s.NotReady, s.Counts.Planned)
 	}
 	if late, value := s.lateness(m); late > maxScheduleShare*value {
-		return fmt.Sprintf("requests left %.3f ms late at p%g, which is %.0f %% of the %.3f ms measured (limit %.0f %%)",
-			late, 100*m.quantile, 100*late/value, value, 100*maxScheduleShare)
+		why := ""
+		if s.Client.CPURatio < idleCPURatio {
+			why = fmt.Sprintf("; it used %.0f %% of its CPU, so something else keeps this machine busy", s.Client.CPURatio*100)
+		}
+		return fmt.Sprintf("requests left %.3f ms late at p%g, which is %.0f %% of the %.3f ms measured (limit %.0f %%)%s",
+			late, 100*m.quantile, 100*late/value, value, 100*maxScheduleShare, why)
 	}
 	return ""
 }

@@ -195,7 +195,7 @@ func CompareStored(c GateConfig, baseline, candidate *GateSample) (*GateResult, 
 			reasons = append(reasons, fmt.Sprintf("the run of the %s is invalid itself: the load generator was the limit", x.arm))
 		}
 	}
-	if baseline.Counts.Sent > 0 && candidate.Counts.Sent > 0 {
+	if baseline.Counts.OK > 0 && candidate.Counts.OK > 0 {
 		reasons = append(reasons, g.errorReasons()...)
 	}
 	r := g.Result()

@@ -241,6 +241,43 @@ func TestGateDetection(t *testing.T) {
 	}
 }
 
+// TestGateDetectionOfThreeLooks: the factor of the rule, 3.04, is what three looks need to find the change that they promise.
+// The 2.54 of a single look would promise a change that they find much less often (docs/adr/0015).
+func TestGateDetectionOfThreeLooks(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(15, 16))
+	r := DefaultGateRule()
+	if f := r.detectionFactor(); !within(f, 3.039, 1e-3) {
+		t.Errorf("with three looks the factor is %v, want (2.128+0.842)/√0.955", f)
+	}
+	const noise, jobs = 0.2, 1000
+	found := func(factor float64) float64 {
+		change := math.Log1p(r.Tolerance) + factor*noise/math.Sqrt(40)
+		failures := 0
+		for range jobs {
+			var d []float64
+			for verdict := Inconclusive; len(d) < r.MaxBlocks() && verdict == Inconclusive; {
+				d = append(d, change+noise*rnd.NormFloat64())
+				if r.IsLook(len(d)) {
+					verdict = r.Decide(d).Verdict
+				}
+				if verdict == Fail {
+					failures++
+				}
+			}
+		}
+		return float64(failures) / jobs
+	}
+	// Earlier looks find some more, so that it is 80 % or a little above.
+	three, one := found(r.detectionFactor()), found(2.544)
+	t.Logf("found in %.1f %% with the factor of three looks, in %.1f %% with that of one", 100*three, 100*one)
+	if three < 0.77 || three > 0.87 {
+		t.Errorf("the change that is promised is found in %.1f %%", 100*three)
+	}
+	if one > 0.73 {
+		t.Errorf("the change that one look would promise is found in %.1f %%, so that there is no need for the larger factor", 100*one)
+	}
+}
+
 func TestHolm(t *testing.T) {
 	for _, c := range []struct {
 		p    []float64
