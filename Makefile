@@ -19,7 +19,7 @@ FUZZTIME ?= 20s
 FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: gate-sim
+.PHONY: gate-sim gate-live
 .PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check lambda integration dist clean
 
 help: ## this list
@@ -62,6 +62,9 @@ gen: ## rewrite generated files and golden files
 
 gate-sim: ## how often the gate says what on made-up noisy runners; fails when it breaks its promise
 	@$(GO) run ./tools/gate-sim
+
+gate-live: build ## the gate against servers of known slowness on this machine, half an hour; see tools/gate-live.sh
+	@BIN=$(BIN) sh tools/gate-live.sh all
 
 check: fmt-check tidy-check lint test ## what CI runs: format, lint, floor plan, tests
 

@@ -446,7 +446,7 @@ func (g *Gate) Result() *GateResult {
 	c := g.config
 	r := &GateResult{
 		Schema: GateSchema, Verdict: g.verdict, Reasons: slices.Clone(g.reasons), Self: c.Self,
-		Metric: c.Metric.Name, ToleranceRatio: c.Rule.Tolerance, AlphaRatio: c.Rule.Alpha, Looks: slices.Clone(c.Rule.Looks),
+		Metric: c.Metric.Name, ToleranceRatio: c.Rule.Tolerance, AlphaRatio: c.Rule.Alpha, MaxErrorRatio: c.MaxErrorRatio, ByOrg: c.ByOrg, Looks: slices.Clone(c.Rule.Looks),
 		Unsupported: g.unsupported, Blocks: g.kept, Discarded: len(g.blocks) - g.kept, Objectives: g.slo, Measurements: g.blocks,
 		DilutionRatio: math.Round(g.rule().Dilution*1e6) / 1e6, Comparisons: []GateComparison{}, EstimateRatio: nan(), LowerRatio: nan(), UpperRatio: nan(), MinimumDetectableRatio: nan(), Noise: nan(),
 	}

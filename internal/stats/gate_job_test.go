@@ -486,3 +486,86 @@ func TestGateAllowsUnsupportedByName(t *testing.T) {
 		t.Error("1,000 requests support a p99")
 	}
 }
+
+// TestGatePools: what stands for all blocks of an arm is the percentile of all their requests, and no mean of the blocks'
+// percentiles: of 99 × 1 ms and one of 1 s, and of 100 × 1 ms, the 198th of 200 is 1 ms.
+func TestGatePools(t *testing.T) {
+	c := gateConfig(t, "p50_ms")
+	g, err := NewGate(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for block := range 2 {
+		samples := make([]*GateSample, 2)
+		for i := range samples {
+			s := &GateSample{Counts: Counts{Planned: 100, Sent: 100, OK: 100}, Latency: NewPackedHistogram(), Service: NewPackedHistogram()}
+			for k := range 100 {
+				d := time.Millisecond
+				if block == 0 && k == 0 {
+					d = time.Second
+				}
+				_ = s.Latency.Record(d)
+				_ = s.Service.Record(d)
+			}
+			samples[i] = s
+		}
+		g.Add(Baseline, samples[0], samples[1])
+	}
+	l := g.Result().Arms.Candidate.Latency
+	if l.Count != 200 || !within(l.P99MS, 1, 0.001) || l.MaxMS != 1000 || !within(l.MeanMS, (199+1000)/200., 0.01) {
+		t.Errorf("%+v", l)
+	}
+	h, err := g.Result().Arms.Candidate.Histogram.Decode()
+	if err != nil || h.Count() != 200 || h.Quantiles(0.99)[0] != l.P99MS {
+		t.Errorf("the histogram that is saved: %v", err)
+	}
+}
+
+// TestGateUnits: 70 ms are 70 in every number of milliseconds, and 1 in every ratio.
+func TestGateUnits(t *testing.T) {
+	c := gateConfig(t, "p99_ms")
+	c.Objectives, _ = ParseGateObjectives("p99<0.071s")
+	r := playGate(t, c, 1, func(_ int, a, b *GateSample) {
+		for _, s := range []*GateSample{a, b} {
+			s.Latency, s.Service = NewPackedHistogram(), NewPackedHistogram()
+			for range 1000 {
+				_ = s.Latency.Record(70 * time.Millisecond)
+				_ = s.Service.Record(70 * time.Millisecond)
+			}
+		}
+	})
+	arm, block, slo := &r.Arms.Baseline, &r.Measurements[0].Candidate, r.Objectives[0]
+	for name, ms := range map[string]float64{
+		"pooled p50": arm.Latency.P50MS, "pooled p99.999": arm.Latency.P99999MS, "service max": arm.Service.MaxMS, "mean": arm.Latency.MeanMS,
+		"block p50": block.P50MS, "block p99": block.P99MS, "value": float64(block.Value),
+		"objective": float64(slo.Observed), "its lower limit": float64(slo.Lower), "its upper limit": float64(slo.Upper),
+	} {
+		if ms < 69.9 || ms > 70.1 {
+			t.Errorf("%s is %v ms", name, ms)
+		}
+	}
+	if slo.Limit != 71 || r.EstimateRatio != 1 || r.LowerRatio != 1 || r.UpperRatio != 1 || r.Verdict != Pass {
+		t.Errorf("%s %+v %v %v %v", r.Verdict, slo, r.EstimateRatio, r.LowerRatio, r.UpperRatio)
+	}
+}
+
+// FuzzParseGateObjectives: whatever is written there, a limit is a positive finite number of a known thing.
+func FuzzParseGateObjectives(f *testing.F) {
+	for _, s := range []string{"p99<250ms", "p99.999<1s,error_ratio<0.1%", "error_ratio<0", "p50<1e400ms", "p99<", ",", "p99<=5µs", "p99<0x1p-2ms", "error_ratio<1_0%"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		list, err := ParseGateObjectives(s)
+		if err != nil {
+			if list != nil {
+				t.Error("an error, and objectives")
+			}
+			return
+		}
+		for _, o := range list {
+			if !(o.Limit >= 0) || math.IsInf(o.Limit, 0) || o.Quantile < 0 || o.Quantile >= 1 || o.Quantile == 0 && o.Limit > 1 || o.Quantile > 0 && o.Limit == 0 {
+				t.Errorf("%q: %+v", s, o)
+			}
+		}
+	})
+}

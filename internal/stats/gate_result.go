@@ -56,13 +56,16 @@ type GateResult struct {
 	Self     bool   `json:"self"`
 	Metric   string `json:"metric"`
 	// Unsupported: there were too few requests for the metric in a block, and it was judged all the same, as asked.
-	Unsupported            bool       `json:"unsupported"`
-	EstimateRatio          GateNumber `json:"estimate_ratio"`
-	LowerRatio             GateNumber `json:"lower_ratio"`
-	UpperRatio             GateNumber `json:"upper_ratio"`
-	ToleranceRatio         float64    `json:"tolerance_ratio"`
-	AlphaRatio             float64    `json:"alpha_ratio"`
-	Looks                  []int      `json:"looks"`
+	Unsupported    bool       `json:"unsupported"`
+	EstimateRatio  GateNumber `json:"estimate_ratio"`
+	LowerRatio     GateNumber `json:"lower_ratio"`
+	UpperRatio     GateNumber `json:"upper_ratio"`
+	ToleranceRatio float64    `json:"tolerance_ratio"`
+	AlphaRatio     float64    `json:"alpha_ratio"`
+	Looks          []int      `json:"looks"`
+	// MaxErrorRatio is the share of requests that might fail, and ByOrg tells that each org was judged by itself.
+	MaxErrorRatio          float64    `json:"max_error_ratio"`
+	ByOrg                  bool       `json:"by_org"`
 	Blocks                 int        `json:"blocks"`
 	Discarded              int        `json:"discarded"`
 	MinimumDetectableRatio GateNumber `json:"minimum_detectable_ratio"`

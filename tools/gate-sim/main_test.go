@@ -71,6 +71,18 @@ func TestKinderModelsAreNamed(t *testing.T) {
 	}
 }
 
+// TestUnchangedJobsRarelyFail: a hundred times nothing has changed, on the usual runner.
+func TestUnchangedJobsRarelyFail(t *testing.T) {
+	shared := scenarios()[1:2]
+	table, err := simulate(shared, 100, 13, []float64{0}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := table[0][0]; shared[0].name != "shared" || c.jobs != 100 || c.verdicts[stats.Fail] > 5 || c.verdicts[stats.Pass] < 25 {
+		t.Errorf("%s: %+v", shared[0].name, c)
+	}
+}
+
 func verdicts(fail, pass int) map[stats.Verdict]int {
 	return map[stats.Verdict]int{stats.Fail: fail, stats.Pass: pass}
 }
