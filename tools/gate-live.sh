@@ -7,7 +7,9 @@
 #   ab2x  twice as slow: FAIL within 10 blocks
 #   ab80  20 % faster: PASS
 #
-#   tools/gate-live.sh [aa|ab12|ab2x|ab80|ab|all]      AA_RUNS=20 AB_RUNS=3 RATE=1000 OUT=out/gate-live BIN=…
+#   tools/gate-live.sh [aa|ab12|ab2x|ab80|ab|all]      AA_RUNS=20 AB_RUNS=3 RATE=1000 MEDIAN=20ms OUT=out/gate-live BIN=…
+#
+# RUN_UNDER is put before each gate, such as "nice -n 5" or a command that waits for its turn.
 #
 # A machine that is busy with other things may make any run INVALID or INCONCLUSIVE: they are counted and reported, and
 # break no promise, but prove nothing either. It ends with 1 when a promise is broken, and with 4 when a series of ab2x
@@ -41,7 +43,7 @@ series() {
 	while [ "$i" -le "$runs" ]; do
 		json=$OUT/$name-$i.json
 		rm -f "$json"
-		"$BIN" gate --baseline-cmd "$3" --candidate-cmd "$4" --rate "$RATE" --timestamps keep --fan-out 1 --order none \
+		${RUN_UNDER:-} "$BIN" gate --baseline-cmd "$3" --candidate-cmd "$4" --rate "$RATE" --timestamps keep --fan-out 1 --order none \
 			--annotate=false --save "$json" >"$OUT/$name-$i.txt" 2>&1
 		code=$?
 		verdict=$(value verdict "$json" 2>/dev/null)

@@ -64,8 +64,8 @@ within a run and not what the machines did differently: to decide whether someth
 		},
 	}
 	f := cmd.Flags()
-	prices.add(f)
-	prices.complete(cmd)
+	prices.addPrices(f)
+	prices.completePrices(cmd)
 	f.BoolVar(&force, "force", false, "compare runs of unlike plans or corpora")
 	f.StringVar(&out, "out", "", "write the result to this file")
 	addOutputFlag(cmd, &output, "table", "json", "markdown", "benchfmt", "github-action-benchmark")

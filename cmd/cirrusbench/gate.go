@@ -77,7 +77,7 @@ generator was the limit are set aside.
 
 A command is started without a shell and must print 'listening on http://…', or listen where --baseline or
 --candidate says; it is stopped at the end. Two run files give advice only: a machine that was busier on the
-other day looks like a regression. --self compares a target with itself, to learn how small a change this
+other day looks like a regression. What a gate saved stands for its candidate there. --self compares a target with itself, to learn how small a change this
 machine can show. CORPUS is as in 'cirrusbench replay'.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitSLO, exitInconclusive, exitInvalid, exitInterrupted),
@@ -91,8 +91,8 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.baseline, "baseline", "", "what to compare with: a URL or a run file")
-	f.StringVar(&o.candidate, "candidate", "", "what is judged: a URL or a run file")
+	f.StringVar(&o.baseline, "baseline", "", "what to compare with: a URL, a run file, or what a gate has saved")
+	f.StringVar(&o.candidate, "candidate", "", "what is judged: a URL, a run file, or what a gate has saved")
 	f.StringVar(&o.baselineCmd, "baseline-cmd", "", "command that starts the baseline's server")
 	f.StringVar(&o.candidateCmd, "candidate-cmd", "", "command that starts the candidate's server")
 	f.StringVar(&o.self, "self", "", "URL to compare with itself, to measure the noise")
@@ -110,8 +110,8 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 	f.BoolVar(&o.force, "force", false, "compare run files of unlike plans or corpora")
 	f.StringVar(&o.onInconclusive, "on-inconclusive", "", "exit code when INCONCLUSIVE: pass (0) or fail (3) instead of 4")
 	o.targetFlags.add(f)
-	o.priceFlags.add(f)
-	o.priceFlags.complete(cmd)
+	o.addPrices(f)
+	o.completePrices(cmd)
 	_ = f.MarkHidden("target") // there are two, with names of their own
 	f.Float64Var(&o.rate, "rate", 250, "requests per second")
 	f.StringVar(&o.arrival, "arrival", "constant", "constant: evenly; poisson: at random, with the rate as the mean")
@@ -295,7 +295,10 @@ func gateFiles(e *env, p *gatePlan, force bool) (*stats.GateResult, error) {
 	var runs [2]*stats.Run
 	var samples [2]stats.GateSample
 	for i, t := range []gateTarget{p.baseline, p.cand} {
-		run, err := readRunFile(e, t.location)
+		run, err := readStored(e, t.location)
+		if err == nil && p.config.ByOrg && len(run.Pairs) == 1 && run.Pairs[0].Source == stats.SavedGate {
+			err = fmt.Errorf("%s is the result of a gate, which does not hold what each org measured", t.location)
+		}
 		if err == nil {
 			runs[i] = run
 			samples[i], err = stats.NewGateSample(run)
@@ -418,6 +421,16 @@ func readRunFile(e *env, name string) (*stats.Run, error) {
 	}
 	defer closeInput()
 	return stats.ReadRun(in, label)
+}
+
+// readStored opens and checks a run file or a result that a gate saved; - is standard input.
+func readStored(e *env, name string) (*stats.Run, error) {
+	in, label, closeInput, err := openInput(e, name)
+	if err != nil {
+		return nil, err
+	}
+	defer closeInput()
+	return stats.ReadStored(in, label)
 }
 
 // unlike says why two runs cannot be compared; empty when they can.

@@ -17,12 +17,12 @@ type priceFlags struct {
 	arch, region string
 }
 
-func (o *priceFlags) add(f *pflag.FlagSet) {
+func (o *priceFlags) addPrices(f *pflag.FlagSet) {
 	f.StringVar(&o.arch, "arch", "arm64", "processor of a Lambda function, for its price: arm64, x86_64")
 	f.StringVar(&o.region, "region", "us-east-1", "AWS region of the prices")
 }
 
-func (o *priceFlags) complete(cmd *cobra.Command) {
+func (o *priceFlags) completePrices(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions([]string{"arm64", "x86_64"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
 }
 

@@ -548,7 +548,7 @@ func worstError(list []ErrorCount) string {
 		return ""
 	}
 	worst := slices.MaxFunc(list, func(a, b ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
-	text := fmt.Sprintf("; most often %s", worst.Class)
+	text := "; most often " + worst.Class
 	if worst.Example != "" && worst.Example != worst.Class {
 		text += ": " + worst.Example
 	}

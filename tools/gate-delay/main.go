@@ -86,8 +86,10 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "p50 %.3f ms and p99 %.3f ms by construction; listening on http://%s\n",
-		s.quantile(0.5).Seconds()*1e3, s.quantile(0.99).Seconds()*1e3, l.Addr())
+	if _, err := fmt.Fprintf(w, "p50 %.3f ms and p99 %.3f ms by construction; listening on http://%s\n",
+		s.quantile(0.5).Seconds()*1e3, s.quantile(0.99).Seconds()*1e3, l.Addr()); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan error, 1)
 	go func() {
