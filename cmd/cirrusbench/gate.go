@@ -87,6 +87,9 @@ machine can show. CORPUS is as in 'cirrusbench replay'.
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.drains.Store(true)
+			if !cmd.Flags().Changed("annotate") {
+				o.annotate = e.getenv("GITHUB_ACTIONS") == "true"
+			}
 			return runGate(cmd.Context(), e, &o, args)
 		},
 	}
@@ -353,7 +356,7 @@ func (o *gateOptions) deliverGate(e *env, r *stats.GateResult) error {
 	if o.comment != "" {
 		errs = append(errs, emit(e, o.comment, func(w io.Writer) error { return report.GateSummary(w, r, report.MaxComment) }))
 	}
-	if o.annotate || e.getenv("GITHUB_ACTIONS") == "true" {
+	if o.annotate {
 		errs = append(errs, report.GateAnnotations(e.err, r))
 	}
 	errs = append(errs, emit(e, o.out, func(w io.Writer) error {

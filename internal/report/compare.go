@@ -79,7 +79,7 @@ func compareBlock(c *stats.Comparison, i int) block {
 	if starred {
 		k.notes = append(k.notes, "* too few requests: interpolates the maximum.")
 	}
-	k.notes = append(k.notes, "d2_ms to d5_ms are of all requests pooled.")
+	k.notes = append(k.notes, "d2_ms to d5_ms are of all requests pooled; d2_pairs_median_ms to d5_pairs_median_ms are medians over the pairs of a source and a destination, with limits over the pairs.")
 	return k
 }
 

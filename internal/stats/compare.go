@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,6 +114,11 @@ func CompareRuns(runs []NamedRun) (*Comparison, error) {
 			return v, lower, upper
 		})
 	}
+	for _, l := range pairLevels() {
+		c.add(l.name, len(runs), func(i int, alpha float64) (CompareValue, float64, float64) {
+			return medianOverPairs(runs[i].Run, l, alpha)
+		})
+	}
 	c.add("error_ratio", len(runs), func(i int, alpha float64) (CompareValue, float64, float64) {
 		n := &runs[i].Run.Counts
 		lower, upper := ProportionLimits(n.Failed+n.TimedOut, n.Sent, alpha)
@@ -140,6 +146,50 @@ func CompareRuns(runs []NamedRun) (*Comparison, error) {
 		}
 	}
 	return c, nil
+}
+
+// pairLevel is one of D2 to D5 as it is defined: for each pair of a source and a destination.
+type pairLevel struct {
+	name string
+	of   func(*DeltaSet) (ms float64, supported bool)
+}
+
+func pairLevels() []pairLevel {
+	return []pairLevel{
+		{"d2_pairs_median_ms", func(d *DeltaSet) (float64, bool) { return d.D2MS, d.Supported.D2 }},
+		{"d3_pairs_median_ms", func(d *DeltaSet) (float64, bool) { return d.D3MS, d.Supported.D3 }},
+		{"d4_pairs_median_ms", func(d *DeltaSet) (float64, bool) { return d.D4MS, d.Supported.D4 }},
+		{"d5_pairs_median_ms", func(d *DeltaSet) (float64, bool) { return d.D5MS, d.Supported.D5 }},
+	}
+}
+
+// medianOverPairs is the median of a level over the pairs of a run, with limits from the order statistics over the
+// pairs. It is supported where every pair supports the level.
+func medianOverPairs(run *Run, l pairLevel, alpha float64) (v CompareValue, lower, upper float64) {
+	var values []float64
+	v.Supported = true
+	for i := range run.Pairs {
+		if run.Pairs[i].Count == 0 {
+			continue
+		}
+		ms, supported := l.of(&run.Pairs[i].Deltas)
+		values = append(values, ms)
+		v.Supported = v.Supported && supported
+	}
+	v.Value, lower, upper = nan(), math.NaN(), math.Inf(1)
+	if len(values) == 0 {
+		return v, lower, upper
+	}
+	slices.Sort(values)
+	v.Value = GateNumber(quantileSorted(values, qMedian))
+	first, last := quantileRanks(int64(len(values)), qMedian, alpha)
+	if first >= 1 {
+		lower = values[first-1]
+	}
+	if last <= int64(len(values)) {
+		upper = values[last-1]
+	}
+	return v, lower, upper
 }
 
 // compareMetrics are the percentiles and deltas of a comparison.

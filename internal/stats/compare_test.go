@@ -3,6 +3,7 @@ package stats
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -162,5 +163,44 @@ func TestCompareOutputs(t *testing.T) {
 	}
 	if err := c.WriteJSON(&again); err != nil || whole.String() != again.String() || !strings.HasPrefix(whole.String(), "{\n  \"schema\": \"cirrusbench/compare/v1\"") {
 		t.Error(whole.String()[:60])
+	}
+}
+
+// TestComparePairs: D2 to D5 by pair, as they are defined, with limits that need enough pairs.
+func TestComparePairs(t *testing.T) {
+	of := func(factor float64, pairs int) *Run {
+		rec := NewRecorder()
+		for p := range pairs {
+			for i := range 200 {
+				took := 10 * time.Millisecond
+				if i >= 190 { // D2 of pair p is (p+1) ms times factor
+					took += time.Duration(factor * float64(p+1) * 1e6)
+				}
+				rec.Record(Observation{Pair: PairKey{fmt.Sprintf("org/c%02d", p), "host"}, Done: took, Status: 204})
+			}
+		}
+		run := &Run{Plan: Plan{Planned: int64(200 * pairs)}, Client: Client{Verdict: "valid"}}
+		run.Counts.Planned = run.Plan.Planned
+		if err := rec.Fill(run); err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	c, err := CompareRuns([]NamedRun{{Name: "a", Run: of(1, 21)}, {Name: "b", Run: of(4, 21)}, {Name: "few", Run: of(1, 3)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d2 := metricOf(t, c, "d2_pairs_median_ms").Values
+	if a := d2[0]; !within(float64(a.Value), 11, 0.02) || a.Lower < 5.9 || a.Lower > 8 || a.Upper < 14 || a.Upper > 16.1 || !a.Supported {
+		t.Errorf("%+v", a)
+	}
+	if ch := d2[1].Change; !within(float64(ch.Ratio), 4, 0.01) || !ch.Clear || ch.LowerRatio < 1.1 {
+		t.Errorf("%+v", ch)
+	}
+	if few := d2[2]; !within(float64(few.Value), 2, 0.01) || few.Lower.Known() || few.Upper.Known() || few.Change.Clear {
+		t.Errorf("three pairs bound nothing: %+v", few)
+	}
+	if d5 := metricOf(t, c, "d5_pairs_median_ms").Values[0]; d5.Supported {
+		t.Error("200 requests of a pair support no D5")
 	}
 }
