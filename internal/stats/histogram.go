@@ -257,5 +257,8 @@ func words(w []uint64) *big.Int {
 // of six places, so it prints with no more than six.
 func toMS(d time.Duration) float64 { return float64(d) / 1e6 }
 
+// toNS is the inverse of toMS for what fits 104 days.
+func toNS(ms float64) int64 { return int64(math.Round(ms * 1e6)) }
+
 // roundMS rounds milliseconds to six decimals and turns -0 into 0.
 func roundMS(ms float64) float64 { return math.Round(ms*1e6)/1e6 + 0 }

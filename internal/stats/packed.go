@@ -219,15 +219,8 @@ func (h *Histogram) restore(m Moments) error {
 		h.negative = m.Negative
 		return nil
 	}
-	lowest, highest := h.edgesNS()
-	// What is above 24 h was put into the bucket of 24 h.
-	inBucket := func(ns, low int64) bool {
-		ns = min(ns, highestNS)
-		return ns >= low && ns < low+bucketWidthNS(low)
-	}
-	fits := inBucket(m.MinNS, lowest) && inBucket(m.MaxNS, highest) && m.MinNS <= m.MaxNS &&
-		(m.Overflow > 0) == (m.MaxNS > highestNS)
-	if !fits {
+	if !h.spans(m.MinNS, m.MaxNS) || (m.Overflow > 0) != (m.MaxNS > highestNS) {
+		lowest, highest := h.edgesNS()
 		return fmt.Errorf("minimum %d ns, maximum %d ns and overflow %d do not fit buckets from %d to %d ns",
 			m.MinNS, m.MaxNS, m.Overflow, lowest, highest)
 	}
@@ -246,6 +239,26 @@ func (h *Histogram) restore(m Moments) error {
 	copy(h.squares[:], squares)
 	h.minNS, h.maxNS = m.MinNS, m.MaxNS
 	h.overflow, h.negative = m.Overflow, m.Negative
+	return nil
+}
+
+// spans tells whether the latencies of h can lie from minNS to maxNS.
+func (h *Histogram) spans(minNS, maxNS int64) bool {
+	lowest, highest := h.edgesNS()
+	// What is above 24 h was put into the bucket of 24 h.
+	inBucket := func(ns, low int64) bool {
+		ns = min(ns, highestNS)
+		return ns >= low && ns < low+bucketWidthNS(low)
+	}
+	return inBucket(minNS, lowest) && inBucket(maxNS, highest) && minNS <= maxNS
+}
+
+// narrow sets the exact minimum and maximum of a histogram that was decoded.
+func (h *Histogram) narrow(minNS, maxNS int64) error {
+	if !h.spans(minNS, maxNS) {
+		return fmt.Errorf("minimum %d ns and maximum %d ns do not fit the buckets", minNS, maxNS)
+	}
+	h.minNS, h.maxNS = minNS, maxNS
 	return nil
 }
 

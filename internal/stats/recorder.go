@@ -2,6 +2,7 @@ package stats
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -316,7 +317,11 @@ func (r *Recorder) Fill(run *Run) error {
 	run.WarmupLatency = optionalLatency(r.warmup)
 	run.Deltas = DeltasFromHistograms(r.pairs)
 	run.Achieved = r.achieved()
-	run.Timeline = r.points()
+	timeline, err := r.points(maxTimelineBytes)
+	if err != nil {
+		return err
+	}
+	run.Timeline = timeline
 
 	run.Pairs = make([]RunPair, 0, len(r.pairs))
 	for _, key := range slices.SortedFunc(maps.Keys(r.pairs), PairKey.Compare) {
@@ -349,9 +354,34 @@ func (r *Recorder) achieved() Achieved {
 	return a
 }
 
+// maxTimelineBytes bounds what the histograms of the timeline take in a run file.
+const maxTimelineBytes = 128 << 20
+
 // points returns the timeline without gaps: a second in which nothing happened is
-// where a server stood still.
-func (r *Recorder) points() []TimelinePoint {
+// where a server stood still. Histograms that take more than limit bytes together
+// are left out, all of them.
+func (r *Recorder) points(limit int) ([]TimelinePoint, error) {
+	points := r.bare()
+	for i := range points {
+		p := &points[i]
+		if p.OK == 0 {
+			continue
+		}
+		h := r.timeline[p.TS].latency
+		encoded, err := h.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("second %d: %w", p.TS, err)
+		}
+		if limit -= len(encoded); limit < 0 {
+			return r.bare(), nil
+		}
+		p.Histogram, p.MinMS = encoded, toMS(h.Min())
+	}
+	return points, nil
+}
+
+// bare is the timeline without histograms.
+func (r *Recorder) bare() []TimelinePoint {
 	if len(r.timeline) == 0 {
 		return []TimelinePoint{}
 	}

@@ -251,7 +251,35 @@ type TimelinePoint struct {
 	P50MS    float64 `json:"p50_ms"`
 	P99MS    float64 `json:"p99_ms"`
 	MaxMS    float64 `json:"max_ms"`
+	// Histogram holds the latencies of the second as [Histogram.Encode] writes them, MinMS the smallest: together
+	// with MaxMS they make merging timelines exact. Both are absent where nothing succeeded, and everywhere in a
+	// run whose timeline would be too large a file.
+	MinMS     float64 `json:"min_ms,omitempty"`
+	Histogram string  `json:"histogram,omitempty"`
 }
+
+// Decode returns the latencies of the second: count, buckets, minimum and maximum are those recorded, mean and
+// standard deviation are not. It is an empty histogram where nothing succeeded, and an error where the file holds
+// no histogram or one of something else.
+func (p *TimelinePoint) Decode() (*Histogram, error) {
+	if p.OK == 0 {
+		return NewPackedHistogram(), nil
+	}
+	if p.Histogram == "" {
+		return nil, fmt.Errorf("second %d: %w", p.TS, ErrNoTimelineHistogram)
+	}
+	h, err := DecodeHistogram(p.Histogram)
+	if err != nil {
+		return nil, fmt.Errorf("second %d: %w", p.TS, err)
+	}
+	if err := h.narrow(toNS(p.MinMS), toNS(p.MaxMS)); err != nil || h.count != p.OK {
+		return nil, fmt.Errorf("second %d: the histogram does not fit %d successes from %v to %v ms", p.TS, p.OK, p.MinMS, p.MaxMS)
+	}
+	return h, nil
+}
+
+// ErrNoTimelineHistogram says that a run file has no histogram for each second.
+var ErrNoTimelineHistogram = errors.New("the run file has no histogram of this second")
 
 // Client is how the load generator itself fared.
 type Client struct {
