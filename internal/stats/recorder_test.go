@@ -120,8 +120,8 @@ func TestRecorderKeepsOutcomesApart(t *testing.T) {
 			wantTimeline[i].InFlight = 1
 		}
 	}
-	wantTimeline[0] = TimelinePoint{TS: 0, Sent: 1, OK: 1, P50MS: 100, P99MS: 100, MaxMS: 100}
-	wantTimeline[1] = TimelinePoint{TS: 1, Sent: 2, OK: 1, Failed: 1, P50MS: 200, P99MS: 200, MaxMS: 200}
+	wantTimeline[0] = TimelinePoint{TS: 0, Sent: 1, OK: 1, P50MS: 100, P99MS: 100, MaxMS: 100, MinMS: 100, Histogram: run.Timeline[0].Histogram}
+	wantTimeline[1] = TimelinePoint{TS: 1, Sent: 2, OK: 1, Failed: 1, P50MS: 200, P99MS: 200, MaxMS: 200, MinMS: 200, Histogram: run.Timeline[1].Histogram}
 	wantTimeline[2].Sent = 1
 	wantTimeline[3].Sent, wantTimeline[3].Failed = 2, 2
 	wantTimeline[12].Failed = 1
