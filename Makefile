@@ -20,6 +20,7 @@ FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xarg
 
 .DEFAULT_GOAL := help
 .PHONY: gate-sim gate-live
+.PHONY: chromium uplot
 .PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check lambda integration dist clean
 
 help: ## this list
@@ -67,6 +68,12 @@ gate-live: build ## the gate against servers of known slowness on this machine, 
 	@BIN=$(BIN) sh tools/gate-live.sh all
 
 check: fmt-check tidy-check lint test ## what CI runs: format, lint, floor plan, tests
+
+chromium: ## the page about runs in a real browser, which it installs; CIRRUSBENCH_SCREENSHOTS=DIR keeps pictures
+	@bash tools/chromium.sh
+
+uplot: ## fetch the charting library of that page from npm again, and check it
+	@bash tools/uplot.sh
 
 lambda: ## the server as a Lambda function: a zip for arm64 and amd64 in dist/, and bin/bootstrap for this machine
 	@for arch in arm64 amd64; do \

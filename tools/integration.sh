@@ -67,6 +67,9 @@ make -s lambda
 CIRRUSBENCH_BOOTSTRAP=$PWD/bin/bootstrap
 export CIRRUSBENCH_BOOTSTRAP
 
+# The page about runs, in a browser.
+bash tools/chromium.sh
+
 BIN=$(cd "$(dirname "${BIN:-bin/cirrusbench}")" && pwd)/cirrusbench
 export CIRRUSBENCH_BINARY=$BIN
 go test -tags integration -count=1 -run '^TestIntegration' -v ./internal/store ./cmd/cirrusbench

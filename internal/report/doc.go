@@ -1,5 +1,6 @@
 // Package report renders results for people: as a table for a terminal, as
-// Markdown for a ticket or a CI summary, and a run as one self-contained HTML page.
+// Markdown for a ticket or a CI summary, runs as CSV, and runs and forecasts as one
+// self-contained HTML page each.
 //
 // It takes values and holds no formula: what is shown was computed by the package
 // that made the value. Every block has a title and a line of plain words, so that a

@@ -2,13 +2,10 @@ package report
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
 	"io"
-	"math"
-	"slices"
 	"strings"
 
 	"github.com/cirrusbench/cirrusbench/internal/stats"
@@ -17,20 +14,9 @@ import (
 //go:embed page.html
 var pageTemplate string
 
-// RunHTML renders a run as one HTML page that needs nothing else: no network, no
-// script, no font. It has everything that [Run] prints, the percentile spectrum,
-// the run second by second and D2 to D5 of each pair as pictures, and all their
-// numbers as tables. A histogram in the run that cannot be decoded is an error; a
-// missing one costs only the picture made of it.
+// RunHTML is [RunsHTML] of one run.
 func RunHTML(w io.Writer, r *stats.Run) error {
-	if r == nil {
-		return errNothing
-	}
-	page, err := newHTMLPage(r)
-	if err != nil {
-		return fmt.Errorf("rendering a report as html: %w", err)
-	}
-	return page.write(w)
+	return RunsHTML(w, []stats.NamedRun{{Run: r}}, nil)
 }
 
 // write renders the page and writes it in one piece.
@@ -58,9 +44,17 @@ type htmlPage struct {
 	Alerts          []htmlAlert
 	Cards           []htmlCard
 	Facts           []htmlFact
+	Contents        []htmlLink
 	Sections        []htmlSection
 	Words           []htmlFact
 	Tool            string
+
+	// What a page with charts has besides: their data, the library's style sheet, the script that draws them and the
+	// policy that lets no other one run.
+	ChartData template.JS
+	ChartCSS  template.CSS
+	Script    template.JS
+	Policy    string
 }
 
 type htmlAlert struct {
@@ -68,12 +62,16 @@ type htmlAlert struct {
 	Reasons []string
 }
 
+// htmlLink is an entry of the list of contents.
+type htmlLink struct{ ID, Title string }
+
 type htmlCard struct{ Label, Value, Unit, Note string }
 
 type htmlFact struct{ Label, Text string }
 
 type htmlSection struct {
 	ID, Title, Plain string
+	Charts           []htmlChart
 	Figure           template.HTML
 	FigureNote       string
 	Facts            []htmlFact
@@ -81,6 +79,12 @@ type htmlSection struct {
 	Tables           []htmlTable
 	Notes            []string
 	Details          []htmlTable // long tables, folded
+}
+
+// htmlChart is the place of a chart: its number in the page's data, and what a screen reader says of it.
+type htmlChart struct {
+	Index             int
+	Title, Desc, Note string
 }
 
 type htmlTable struct {
@@ -92,38 +96,6 @@ type htmlTable struct {
 type htmlCell struct {
 	Value string
 	Text  bool // left-aligned
-}
-
-func newHTMLPage(r *stats.Run) (*htmlPage, error) {
-	p := runPage(r)
-	page := &htmlPage{
-		Title: p.title, Subtitle: targetText(r),
-		Badge: "load generator " + clean(cmp.Or(r.Client.Verdict, "not judged")), Valid: !invalid(r), FactsTitle: "The run",
-		Cards: cards(r), Facts: htmlFacts(p.blocks[0].facts), Words: words(),
-		Tool: toolText(r.Tool.Version, r.Tool.Commit),
-	}
-	if !page.Valid {
-		page.Badge = "load generator INVALID"
-	}
-	for _, a := range p.alerts {
-		page.Alerts = append(page.Alerts, htmlAlert{a.text, a.reasons})
-	}
-	latency, err := latencySection(r, &p.blocks[1])
-	if err != nil {
-		return nil, err
-	}
-	page.Sections = append(page.Sections, latency)
-	if s, some := timelineSection(r); some {
-		page.Sections = append(page.Sections, s)
-	}
-	page.Sections = append(page.Sections, deltasSection(r))
-	for _, k := range errorsBlock(r, math.MaxInt) {
-		page.Sections = append(page.Sections, section("errors", &k))
-	}
-	if len(r.Statuses) > 0 {
-		page.Sections = append(page.Sections, statusesSection(r.Statuses))
-	}
-	return page, nil
 }
 
 // toolText names the program that made a page.
@@ -192,136 +164,6 @@ func table(g *grid) htmlTable {
 		}
 	}
 	return t
-}
-
-func latencySection(r *stats.Run, k *block) (htmlSection, error) {
-	s := section("latency", k)
-	curves, err := latencyCurves(r)
-	if err != nil {
-		return s, err
-	}
-	if len(curves) > 0 {
-		s.Figure = spectrum(curves)
-		s.FigureNote = "How to read it: follow a line to the right to find ever rarer, ever slower requests. " +
-			"Above 99 % is the slowest request of a hundred, above 99.9 % the slowest of a thousand."
-	}
-	return s, nil
-}
-
-// latencyCurves decodes the histograms behind the latency table.
-func latencyCurves(r *stats.Run) ([]curve, error) {
-	all := stats.NewHistogram()
-	for i := range r.Pairs {
-		p := &r.Pairs[i]
-		if p.Histogram == "" {
-			continue
-		}
-		h, err := p.Decode()
-		if err != nil {
-			return nil, fmt.Errorf("pair %s: %w", pairName(p.Source, p.Destination), err)
-		}
-		all.Merge(h)
-	}
-	var curves []curve
-	if all.Count() > 0 {
-		name := "latency from due time"
-		if r.Plan.Loop == "closed" {
-			name = "latency"
-		}
-		// Broader than the one drawn over it, so that both show where they are equal.
-		curves = append(curves, curve{name, "s1", true, all})
-	}
-	if r.Histograms != nil && r.Histograms.Service != nil {
-		h, err := r.Histograms.Service.Decode()
-		if err != nil {
-			return nil, fmt.Errorf("service time: %w", err)
-		}
-		if h.Count() > 0 {
-			curves = append(curves, curve{"service time", "s2", false, h})
-		}
-	}
-	return curves, nil
-}
-
-func timelineSection(r *stats.Run) (htmlSection, bool) {
-	cols, each := columns(r.Timeline)
-	if len(cols) == 0 {
-		return htmlSection{}, false
-	}
-	planned := 0.0
-	if r.Plan.Loop == "open" {
-		planned = r.Plan.RatePerS
-	}
-	s := htmlSection{
-		ID: "timeline", Title: "Second by second",
-		Plain:  "What was answered in each second, and how long the answered requests had taken. A gap is a second without a success.",
-		Figure: timeline(cols, planned),
-	}
-	if each > 1 {
-		s.FigureNote = fmt.Sprintf("One point covers %s: rates are their mean, latencies those of the worst second.", plural(int64(each), "second"))
-	}
-	g := grid{caption: "The run over time", head: []string{"seconds", "sent/s", "ok/s", "failed/s", "in flight", "p50 ms", "p99 ms", "max ms"}}
-	for _, c := range cols {
-		row := []string{count(c.from), figure(c.sent), figure(c.ok), figure(c.failed), count(c.inFlight), "–", "–", "–"}
-		if c.to-c.from > 1 {
-			row[0] += "–" + count(c.to-1)
-		}
-		if c.answered {
-			row[5], row[6], row[7] = decimal(c.p50MS, 3), decimal(c.p99MS, 3), decimal(c.worstMS, 3)
-		}
-		g.rows = append(g.rows, row)
-	}
-	s.Details = []htmlTable{table(&g)}
-	return s, true
-}
-
-func deltasSection(r *stats.Run) htmlSection {
-	k := deltasBlock(r.Deltas)
-	if len(k.tables) == 0 {
-		return section("deltas", &k)
-	}
-	d := r.Deltas
-	k.tables = append(k.tables, supportGrid(d))
-	k.notes = append(supportNotes(d), "“pooled” takes all requests together, as if there were one pair. "+boundText(d, worstBound(d)))
-	s := section("deltas", &k)
-
-	// With too many pairs to show, those with the longest tails are of interest.
-	shown := d.Pairs
-	if len(shown) > maxPairRows {
-		byTail := slices.Clone(d.Pairs)
-		slices.SortStableFunc(byTail, func(a, b stats.PairDeltas) int { return cmp.Compare(b.D5MS, a.D5MS) })
-		shown = byTail[:maxPairRows]
-		s.FigureNote = fmt.Sprintf("The %d pairs with the largest D5 of %s.", maxPairRows, count(int64(len(d.Pairs))))
-	}
-	s.Figure = pairDots(shown)
-	g := grid{
-		caption: "D2–D5 by pair, in milliseconds",
-		head:    []string{"source", "destination", "requests", "min", "median", "D2", "D3", "D4", "D5", "D5 ±"},
-		text:    []int{1},
-	}
-	for i := range d.Pairs {
-		p := &d.Pairs[i]
-		star := func(supported bool, ms float64) string {
-			if supported {
-				return decimal(ms, 2)
-			}
-			return "*" + decimal(ms, 2)
-		}
-		g.rows = append(g.rows, []string{
-			clean(p.Source), clean(p.Destination), count(p.Count), decimal(p.MinMS, 3), decimal(p.MedianMS, 3),
-			star(p.Supported.D2, p.D2MS), star(p.Supported.D3, p.D3MS), star(p.Supported.D4, p.D4MS), star(p.Supported.D5, p.D5MS), bound(p.BoundMS.D5),
-		})
-	}
-	s.Details = []htmlTable{table(&g)}
-	return s
-}
-
-func statusesSection(statuses map[string]int64) htmlSection {
-	g := grid{caption: "Answers by HTTP status", head: []string{"status", "answers"}}
-	for _, part := range sortedStatuses(statuses) {
-		g.rows = append(g.rows, []string{clean(part), count(statuses[part])})
-	}
-	return htmlSection{ID: "statuses", Title: "Statuses", Plain: "What the target answered, by HTTP status. Requests without an answer are not in here.", Tables: []htmlTable{table(&g)}}
 }
 
 // words explains the terms of the page.

@@ -2,11 +2,15 @@ package report
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -166,8 +170,9 @@ func checkMarkdown(t *testing.T, out string) {
 // nothing in it makes a browser act or load anything.
 func checkHTML(t *testing.T, page []byte) {
 	t.Helper()
+	page = withoutScripts(t, page)
 	allowed := map[string]bool{}
-	for e := range strings.FieldsSeq("html head meta title style body header main footer section h1 h2 p span div ul li dl dt dd figure figcaption details summary " +
+	for e := range strings.FieldsSeq("nav a h3 output noscript html head meta title style body header main footer section h1 h2 p span div ul li dl dt dd figure figcaption details summary " +
 		"table caption thead tbody tr th td svg desc line text rect circle polyline polygon") {
 		allowed[e] = true
 	}
@@ -197,6 +202,8 @@ func checkHTML(t *testing.T, page []byte) {
 				ids[a.Value] = true
 			case name == "aria-labelledby":
 				refs = append(refs, strings.Fields(a.Value)...)
+			case name == "href" && strings.HasPrefix(a.Value, "#"):
+				refs = append(refs, a.Value[1:])
 			case strings.HasPrefix(name, "on"), name == "href", name == "src", name == "style", name == "srcset", name == "action":
 				t.Errorf("attribute %s=%q", name, a.Value)
 			}
@@ -227,15 +234,45 @@ func checkHTML(t *testing.T, page []byte) {
 	}
 }
 
+// withoutScripts checks the two scripts that a page with charts may have and cuts them out: data that is JSON, and a
+// script that the page's policy names by its hash. A page without charts has neither.
+func withoutScripts(t *testing.T, page []byte) []byte {
+	t.Helper()
+	const dataTag, scriptTag, end = `<script type="application/json" id="chart-data">`, "<script>", "</script>"
+	if !bytes.Contains(page, []byte(dataTag)) {
+		return page
+	}
+	before, rest, _ := bytes.Cut(page, []byte(dataTag))
+	data, rest, ok := bytes.Cut(rest, []byte(end))
+	var charts []chart
+	if err := json.Unmarshal(data, &charts); !ok || err != nil {
+		t.Fatalf("the data of the charts: %v", err)
+	}
+	if n := bytes.Count(page, []byte("data-chart=")); n != len(charts) {
+		t.Errorf("%d places for %d charts", n, len(charts))
+	}
+	_, rest, _ = bytes.Cut(rest, []byte(scriptTag))
+	script, after, ok := bytes.Cut(rest, []byte(end))
+	if !ok || string(script) != uplotScript+"\n"+chartsScript {
+		t.Error("the script is not the page's own")
+	}
+	sum := sha256.Sum256(script)
+	if policy := "script-src &#39;sha256-" + strings.ReplaceAll(base64.StdEncoding.EncodeToString(sum[:]), "+", "&#43;"); !bytes.Contains(page, []byte(policy)) {
+		t.Errorf("the policy does not allow the script: want %s", policy)
+	}
+	return slices.Concat(before, after)
+}
+
 func TestRunHTMLIsWellFormed(t *testing.T) {
 	for name, r := range runs(t) {
 		t.Run(name, func(t *testing.T) {
 			page := rendered(t, func(w io.Writer) error { return RunHTML(w, r) })
 			checkHTML(t, page)
-			figures := strings.Count(string(page), "<svg")
-			want := map[string]int{"empty": 0, "refused": 1}
-			if n, special := want[name]; special && figures != n || !special && figures != 3 {
-				t.Errorf("the page has %d figures", figures)
+			// Spectrum, heat map, rates, in flight and, in an open loop, schedule error.
+			charts := strings.Count(string(page), "data-chart=")
+			want := map[string]int{"empty": 0}
+			if n, special := want[name]; special && charts != n || !special && charts != 5 {
+				t.Errorf("the page has %d charts", charts)
 			}
 			if r.Latency.Count > 0 && !strings.Contains(string(page), decimal(r.Latency.MaxMS, latencyPlaces(r.Latency.MaxMS))) {
 				t.Error("the maximum is not on the page")
@@ -466,19 +503,25 @@ func TestLongTimelineIsBounded(t *testing.T) {
 	for i := range points {
 		points[i] = stats.TimelinePoint{TS: int64(i), Sent: 2, OK: 1, Failed: 1, P50MS: 1, P99MS: 2, MaxMS: 3}
 	}
-	points[1000].MaxMS = 99
-	cols, each := columns(points)
-	if len(cols) > maxColumns || each != 1260 {
-		t.Errorf("%d points of %d seconds", len(cols), each)
-	}
-	if c := cols[0]; c.worstMS != 99 || c.ok != 1 || c.failed != 1 || c.sent != 2 || c.to != 1260 {
+	points[40].MaxMS = 99
+	cols := columns(points, 61)
+	if c := cols[0]; c.worstMS != 99 || c.ok != 1 || c.failed != 1 || c.sent != 2 || c.to != 61 {
 		t.Errorf("the first point is %+v", c)
 	}
-	if cols, _ := columns(points[5:6]); len(cols) != 1 || cols[0].from != 5 {
+	if cols := columns(points[5:6], 1); len(cols) != 1 || cols[0].from != 5 {
 		t.Errorf("a timeline of one second becomes %+v", cols)
 	}
-	if cols, _ := columns(make([]stats.TimelinePoint, 3)); cols != nil {
+	if cols := columns(make([]stats.TimelinePoint, 3), 1); cols != nil {
 		t.Errorf("a timeline without anything becomes %+v", cols)
+	}
+	r := makeRun(t, load{requests: 20, pairs: 1, rate: 10})
+	r.Timeline = points
+	page := rendered(t, func(w io.Writer) error { return RunHTML(w, r) })
+	if n := bytes.Count(page, []byte("<tr>")); n > maxPoints+1000 {
+		t.Errorf("a week of seconds makes %d rows", n)
+	}
+	if !bytes.Contains(page, []byte("One point covers 61 seconds")) {
+		t.Error("the page does not say that points cover several seconds")
 	}
 }
 
@@ -505,7 +548,7 @@ func TestDamagedHistogramIsAnError(t *testing.T) {
 	r.Pairs[0].Histogram = ""
 	r.Histograms = nil
 	page := rendered(t, func(w io.Writer) error { return RunHTML(w, r) })
-	if bytes.Contains(page, []byte("Percentile spectrum")) {
+	if bytes.Contains(page, []byte("<h3>Percentile spectrum")) {
 		t.Error("there is a spectrum without a histogram")
 	}
 }

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -106,4 +107,17 @@ func lerp(a, b, weight float64) float64 {
 func quantileSorted(sorted []float64, q float64) float64 {
 	low, high, weight := position(int64(len(sorted)), q)
 	return lerp(sorted[low], sorted[high], weight)
+}
+
+// Buckets yields the buckets in use, in ascending order: the middle of each in milliseconds and how many latencies
+// it holds. Middles below the exact minimum or above the exact maximum are moved to it.
+func (h *Histogram) Buckets() iter.Seq2[float64, int64] {
+	return func(yield func(float64, int64) bool) {
+		for low, n := range h.sparse().ForEachBucket {
+			mid := min(max(bucketMidNS(low), h.minNS), h.maxNS)
+			if !yield(toMS(time.Duration(mid)), n) {
+				return
+			}
+		}
+	}
 }
