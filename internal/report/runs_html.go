@@ -239,12 +239,12 @@ func (b *runsPage) latency() error {
 	}
 	if len(curves) > 0 {
 		c := spectrumChart(curves, "ms")
-		desc := "Latency in milliseconds by percentile."
+		desc := []string{"Latency in milliseconds by percentile."}
 		for _, x := range curves {
 			q := x.h.Quantiles(0.5, 0.99, 0.999, 1)
-			desc += fmt.Sprintf(" %s: p50 %s, p99 %s, p99.9 %s, max %s.", x.name, figure(q[0]), figure(q[1]), figure(q[2]), figure(q[3]))
+			desc = append(desc, fmt.Sprintf("%s: p50 %s, p99 %s, p99.9 %s, max %s.", x.name, figure(q[0]), figure(q[1]), figure(q[2]), figure(q[3])))
 		}
-		s.Charts = append(s.Charts, b.place(c, "Percentile spectrum", desc,
+		s.Charts = append(s.Charts, b.place(c, "Percentile spectrum", strings.Join(desc, " "),
 			"Follow a line to the right to find ever rarer, ever slower requests: above 99 % is the slowest request of a hundred, above 99.9 % "+
 				"the slowest of a thousand. Dashed: fewer than 10 requests were slower. A line ends with the slowest request."))
 		s.Details = append(s.Details, c.spectrumTable("Percentile spectrum, latency in milliseconds"))
@@ -320,13 +320,13 @@ func (b *runsPage) overTime() error {
 	}
 	each := max((longest+maxPoints-1)/maxPoints, 1)
 	all := make([][]column, len(b.runs))
-	any := false
+	some := false
 	for i := range b.runs {
 		r := b.runs[i].Run
 		if all[i] = columns(r.Timeline, each); all[i] == nil {
 			continue
 		}
-		any = true
+		some = true
 		h, err := heatOf(r)
 		if err != nil {
 			return err
@@ -351,7 +351,7 @@ func (b *runsPage) overTime() error {
 		c.addLine("max", 1, false, all[i], latencyOf(func(c *column) float64 { return c.worstMS }))
 		s.Charts = append(s.Charts, b.place(c, title, "p50, p99 and the slowest request as lines. "+worstText(r), "This run file holds no latencies by second, hence lines and no heat map."))
 	}
-	if !any {
+	if !some {
 		return nil
 	}
 	covers := ""
