@@ -26,6 +26,7 @@ var plan = map[string][]string{
 	"lambdahost":  {},
 	"store":       {"durable"},
 	"spool":       {"durable"},
+	"shard":       {"store", "stats"},
 	"cost":        {"lambdalog", "stats"},
 	"capture":     {"store", "remotewrite"},
 	"awsread":     {"lambdalog", "cost"},

@@ -42,6 +42,9 @@ within a run and not what the machines did differently: to decide whether someth
 				return err
 			}
 			c, err := stats.CompareRuns(runs)
+			if errors.Is(err, stats.ErrPartial) {
+				return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + err.Error()}, "merge the results of all shards, or run again")
+			}
 			if err != nil {
 				return err
 			}

@@ -105,6 +105,9 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		if run.Client.Verdict != "valid" && run.Client.Verdict != "" {
 			e.sayf("warning: the run in %s is INVALID, do not trust its deltas: %s", label, strings.Join(run.Client.Reasons, "; "))
 		}
+		if err := run.Whole(); err != nil {
+			e.sayf("warning: %s: %v", label, err)
+		}
 		if run.Interrupted {
 			e.sayf("warning: the run in %s was interrupted: %d of %d requests were not sent", label, run.Counts.NotSent, run.Counts.Planned)
 		}

@@ -5,8 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files and scripts")
@@ -15,6 +18,12 @@ var update = flag.Bool("update", false, "rewrite golden files and scripts")
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"cirrusbench": main,
+		// The program with latencies that are a function of the plan, so that runs can be compared bucket by bucket.
+		"cirrusbench-fake": func() {
+			e := processEnv()
+			e.observe = fakeObservation
+			os.Exit(run(os.Args[1:], e))
+		},
 	})
 }
 
@@ -41,4 +50,19 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: commands(),
 	})
+}
+
+// fakeObservation gives plan entry n the latency, service time and outcome that follow from n: mostly some milliseconds,
+// now and then a second, and a failure in 41.
+func fakeObservation(n int, o *stats.Observation) {
+	took := time.Duration(1000+(n*7919)%5000) * time.Microsecond
+	if n%29 == 0 {
+		took += time.Second
+	}
+	o.Started = o.Intended + time.Duration(n%17)*time.Microsecond
+	o.Done = o.Intended + took
+	if n%41 == 40 {
+		o.Outcome, o.Status, o.ErrorClass, o.ErrorExample = stats.Failed, 503, "fake", "a failure that the test made up"
+		o.SamplesWritten = 0
+	}
 }

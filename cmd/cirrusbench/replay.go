@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,7 @@ import (
 type replayOptions struct {
 	planFlags
 	targetFlags
+	shardFlags
 
 	org, cluster      string
 	maxInFlight       int
@@ -55,7 +57,8 @@ Without them each request waits for an answer before it (closed loop, --concurre
 cluster, keep their order: at most one of them is in flight (--order none lifts that).
 
 The whole plan is known before the first byte is sent: --dry-run prints it, and --shard executes one part
-of it, in as many processes as there are parts. --fan-out sends every capture as several clusters.
+of it, in as many processes as there are parts; --object-store lets these begin together and leave their
+results for 'cirrusbench merge'. --fan-out sends every capture as several clusters.
 --find-max runs one rate after the other for --duration each (10 s) and prints the highest that meets --slo,
 with 99 % of the requests sent in time, no pile of requests in flight and a generator that was not the limit.
 --retry prometheus sends failed requests again; the time for all attempts is one latency.
@@ -77,6 +80,7 @@ a second one kills.
 	f := cmd.Flags()
 	o.planFlags.add(f)
 	o.targetFlags.add(f)
+	o.shardFlags.add(f)
 	f.IntVar(&o.maxInFlight, "max-in-flight", 256, "open loop: requests in flight at most; waiting for one is part of latency")
 	f.StringVar(&o.order, "order", "source", "source: requests of an org's cluster never overtake each other; none")
 	f.StringVar(&o.timestamps, "timestamps", "shift", "keep; shift: move each pass so that its newest sample is now; now: move each request")
@@ -104,7 +108,7 @@ a second one kills.
 func (o *replayOptions) check(e *env) (pc replay.PlanConfig, objectives []replay.Objective, err error) {
 	pc, planErr := o.config(e.getenv)
 	errs := []error{
-		planErr, o.targetFlags.check(),
+		planErr, o.targetFlags.check(), o.shardFlags.check(pc.Shard, o.findMax || o.dryRun),
 		oneOf("order", o.order, "source", "none"), oneOf("timestamps", o.timestamps, "keep", "shift", "now"),
 	}
 	if o.maxInFlight < 1 {
@@ -183,6 +187,9 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	if o.findMax {
 		return x.findMax(ctx, pc)
 	}
+	if o.objectStore != "" {
+		return x.shard(ctx, plan)
+	}
 	run, result, err := x.run(ctx, plan)
 	if run == nil {
 		return err
@@ -204,6 +211,18 @@ type execution struct {
 	labels     map[string]string
 	objectives []replay.Objective
 	secrets    []string
+	startAt    time.Time // when it begins; zero: at once
+}
+
+// config is what replay gets of a plan, but for who is told of its progress.
+func (x *execution) config(plan *replay.Plan) replay.Config {
+	o := x.o
+	return replay.Config{
+		Corpus: x.corpus, Plan: plan, Sender: x.sender, Destination: destination(x.target), Timestamps: replay.TimestampMode(o.timestamps),
+		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
+		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel,
+		Secrets: x.secrets, StartAt: x.startAt, Observe: x.e.observe,
+	}
 }
 
 // run executes a plan. An error beside a run says that its numbers do not add up: it is better looked at than
@@ -211,13 +230,8 @@ type execution struct {
 func (x *execution) run(ctx context.Context, plan *replay.Plan) (*stats.Run, *replay.Result, error) {
 	e, o := x.e, x.o
 	bar := newProgress(e.err, e.errTTY, o.live, plan)
-	config := replay.Config{
-		Corpus: x.corpus, Plan: plan, Sender: x.sender, Destination: destination(x.target), Timestamps: replay.TimestampMode(o.timestamps),
-		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
-		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel,
-		Secrets:  x.secrets,
-		Progress: bar.update, Interval: bar.interval,
-	}
+	config := x.config(plan)
+	config.Progress, config.Interval = bar.update, bar.interval
 	// Who waits for answers after an interrupt should know that this is what happens.
 	quiet := context.AfterFunc(ctx, func() { e.sayf("interrupted: waiting for the requests in flight; a second interrupt kills") })
 	result, err := replay.Run(ctx, config)

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
 // env is the process as commands see it, so that a test can hand in another.
@@ -22,8 +24,10 @@ type env struct {
 	out    io.Writer // results
 	err    io.Writer // everything else
 	getenv func(string) string
-	errTTY bool         // err is a terminal: progress may redraw its line
-	drains *atomic.Bool // set by commands that finish their work after an interrupt; the others end at once
+	errTTY bool // err is a terminal: progress may redraw its line
+	// observe is for tests that run the program with latencies that are a function of the plan; see replay.Config.
+	observe func(n int, o *stats.Observation)
+	drains  *atomic.Bool // set by commands that finish their work after an interrupt; the others end at once
 }
 
 // sayf prints a line for people. Nobody can be told when that fails.
@@ -107,6 +111,7 @@ billed into money and concurrency over 24 months.`,
 		newDeltasCommand(e),
 		newCompareCommand(e),
 		newReportCommand(e),
+		newMergeCommand(e),
 		newGateCommand(e),
 		newInvocationsCommand(e),
 		newForecastCommand(e),

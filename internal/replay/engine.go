@@ -43,6 +43,11 @@ type Config struct {
 	Secrets []string
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
 	Lookahead int64
+	// StartAt is when the run begins, if it lies ahead: several processes with parts of one plan begin together.
+	StartAt time.Time
+	// Observe, if not nil, may change what is recorded of plan entry n. It is for tests that need latencies to be a
+	// function of the plan; nothing in the program sets it.
+	Observe func(n int, o *stats.Observation)
 	// Progress is called about every Interval from one goroutine, and once more at the end. May be nil.
 	Progress func(Progress)
 	Interval time.Duration
@@ -176,7 +181,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	if e.Plan.Loop == Open {
 		lead = 250 * time.Millisecond
 	}
-	e.start = time.Now().Add(lead)
+	e.start = time.Now().Add(max(lead, time.Until(e.StartAt)))
 	startedAt := e.start
 
 	// feedCtx ends the feeding side: by the caller, or by a body that cannot be prepared.
@@ -441,6 +446,9 @@ func (e *engine) send(j *job, rec *stats.Recorder) {
 	o.Unconfirmed = o.Outcome == stats.OK && j.req.Version == remotewrite.V2 && !resp.Confirmed
 	for _, secret := range e.Secrets {
 		o.ErrorExample = strings.ReplaceAll(o.ErrorExample, secret, "[masked]")
+	}
+	if e.Observe != nil {
+		e.Observe(j.n, &o)
 	}
 	rec.Record(o)
 	if e.Plan.Loop == Open && !j.warmup {

@@ -13,26 +13,15 @@ import (
 // It fails when the numbers do not add up, which no run may hide.
 func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	run.StartedAt, run.FinishedAt, run.Interrupted = r.StartedAt, r.FinishedAt, r.Interrupted
-	run.Plan = stats.Plan{
-		Loop: string(c.Plan.Loop), Arrival: c.Plan.Arrival, Timing: c.Plan.Timing, RatePerS: c.Plan.RatePerS,
-		Concurrency: c.Plan.Concurrency, MaxInFlight: c.MaxInFlight, Planned: int64(r.Planned), Warmup: int64(r.Warmup),
-		Seed: c.Plan.Seed, SHA256: c.Plan.SHA256(Keys(c.Corpus)),
+	c.Describe(run, target)
+	run.Plan.Planned, run.Plan.Warmup = int64(r.Planned), int64(r.Warmup)
+	if s := run.Plan.Shard; s != nil {
+		from, to := r.Recorder.Span()
+		s.FromMS, s.ToMS = ms(from), ms(to)
+		if c.Plan.Loop == Open {
+			s.SpanMS = ms(c.Plan.Due(c.Plan.Total()) - c.Plan.Due(c.Plan.Warmup))
+		}
 	}
-	run.Plan.Order, run.Plan.Timestamps, run.Plan.TimeoutMS = string(c.Order), string(c.Timestamps), ms(c.Timeout)
-	if c.Plan.FanOut > 1 {
-		run.Plan.FanOut = c.Plan.FanOut
-	}
-	if c.Plan.Loop == Closed {
-		run.Plan.MaxInFlight = c.Plan.Concurrency
-	}
-	if s := c.Plan.Shard; s.Total > 1 {
-		run.Plan.Shard = &stats.Shard{Index: s.Index, Total: s.Total, By: string(s.By), PlannedAll: int64(c.Plan.Requests)}
-	}
-	run.Corpus = stats.Corpus{
-		Location: c.Corpus.Location, Objects: int64(len(c.Corpus.Entries())), Bytes: c.Corpus.Bytes,
-		Samples: c.Corpus.Samples, SHA256: c.Corpus.SHA256(),
-	}
-	run.Target = target
 	run.Counts.Planned, run.Counts.NotSent = int64(r.Planned), int64(r.NotSent)
 	if err := r.Recorder.Fill(run); err != nil {
 		return fmt.Errorf("writing down the run: %w", err)
@@ -49,6 +38,34 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 		run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf("%d bodies were not prepared when they were due", r.NotReady))
 	}
 	return run.Check()
+}
+
+// Describe writes down what a run is to do, which is known before it begins: plan, corpus and target.
+func (c *Config) Describe(run *stats.Run, target stats.Target) {
+	run.Plan = stats.Plan{
+		Loop: string(c.Plan.Loop), Arrival: c.Plan.Arrival, Timing: c.Plan.Timing, RatePerS: c.Plan.RatePerS,
+		Concurrency: c.Plan.Concurrency, MaxInFlight: c.MaxInFlight, Seed: c.Plan.Seed, SHA256: c.Plan.SHA256(Keys(c.Corpus)),
+	}
+	run.Plan.Order, run.Plan.Timestamps, run.Plan.TimeoutMS = string(c.Order), string(c.Timestamps), ms(c.Timeout)
+	if c.Plan.FanOut > 1 {
+		run.Plan.FanOut = c.Plan.FanOut
+	}
+	if c.Plan.Loop == Closed {
+		run.Plan.MaxInFlight = c.Plan.Concurrency
+	}
+	if s := c.Plan.Shard; s.Total > 1 {
+		run.Plan.Shard = &stats.Shard{Index: s.Index, Total: s.Total, By: string(s.By), PlannedAll: int64(c.Plan.Requests)}
+	}
+	run.Corpus = stats.Corpus{
+		Location: c.Corpus.Location, Objects: int64(len(c.Corpus.Entries())), Bytes: c.Corpus.Bytes,
+		Samples: c.Corpus.Samples, SHA256: c.Corpus.SHA256(),
+	}
+	run.Target = target
+}
+
+// Idle is the result of a shard that no request of the plan falls to.
+func Idle(at time.Time) *Result {
+	return &Result{Recorder: stats.NewRecorder(), StartedAt: at.UTC(), MeasuredAt: at.UTC(), FinishedAt: at.UTC()}
 }
 
 // spread makes the achieved rate that of the time the plan covers. The recorder sees the first request's due time

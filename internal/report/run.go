@@ -55,6 +55,13 @@ func runAlerts(r *stats.Run) []alert {
 		alerts = append(alerts, a)
 	}
 	c := &r.Counts
+	if m := r.Merged; m != nil && m.Partial {
+		a := alert{text: fmt.Sprintf("PARTIAL: merged from %d of %s. The numbers are right for what is there, and not those of the plan.", len(m.Parts), plural(int64(m.Shards), "shard"))}
+		for _, reason := range m.Reasons {
+			a.reasons = append(a.reasons, clean(reason))
+		}
+		return append(alerts, a)
+	}
 	switch {
 	case r.Interrupted && c.Planned > 0:
 		alerts = append(alerts, alert{text: fmt.Sprintf("INTERRUPTED: stopped before the plan was done; %s of %s sent. The numbers are of those.",
@@ -75,6 +82,11 @@ func runFacts(r *stats.Run) []fact {
 		{"Target", targetText(r)},
 		{"Corpus", corpusText(&r.Corpus)},
 		{"Plan", planText(&r.Plan)},
+	}
+	if m := r.Merged; m != nil {
+		facts = append(facts, fact{"Shards", fmt.Sprintf("%d of %d, added up; they started within %s of each other by their own clocks", len(m.Parts), m.Shards, span(m.StartSpreadMS))})
+	} else if s := r.Plan.Shard; s != nil {
+		facts = append(facts, fact{"Shard", fmt.Sprintf("part %d of %d (by %s) of a plan of %s", s.Index, s.Total, clean(s.By), plural(s.PlannedAll, "request"))})
 	}
 	if r.Plan.Warmup > 0 || c.Warmup > 0 || r.WarmupLatency != nil {
 		text := plural(max(c.Warmup, r.Plan.Warmup), "request") + " before the measured ones, in none of the other numbers"

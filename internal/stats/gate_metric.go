@@ -206,6 +206,9 @@ type GateSample struct {
 // NewGateSample takes what a gate needs from a run. A run without histograms, or with one that cannot be read,
 // is an error.
 func NewGateSample(run *Run) (GateSample, error) {
+	if err := run.Whole(); err != nil {
+		return GateSample{}, err
+	}
 	s := GateSample{
 		Counts: run.Counts, Client: run.Client, Latency: NewPackedHistogram(), Service: NewPackedHistogram(),
 		ByOrg: map[string]*Histogram{}, Extra: map[string]float64{}, Errors: run.Errors,

@@ -344,6 +344,9 @@ func optionalLatency(h *Histogram) *Latency {
 	return &l
 }
 
+// Span returns the first intended send and the last answer of the measured requests; both are 0 when there was none.
+func (r *Recorder) Span() (begin, end time.Duration) { return r.begin, r.end }
+
 func (r *Recorder) achieved() Achieved {
 	duration := r.end - r.begin
 	a := Achieved{DurationMS: toMS(duration)}

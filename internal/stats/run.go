@@ -26,6 +26,8 @@ type Run struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Interrupted tells that the run was stopped before its plan was done.
 	Interrupted bool `json:"interrupted"`
+	// Merged is how several shards became this run; absent for the run of one process.
+	Merged *Merged `json:"merged,omitempty"`
 
 	Plan   Plan   `json:"plan"`
 	Corpus Corpus `json:"corpus"`
@@ -104,6 +106,18 @@ type Shard struct {
 	Total      int    `json:"total"`
 	By         string `json:"by"`
 	PlannedAll int64  `json:"planned_all"`
+	// Attempt tells processes that executed the same shard apart, and T0 is when all shards began, by the clock of the
+	// object store that they met in; ClockOffsetMS was added to this machine's clock to get the store's, and may be
+	// wrong by ClockErrorMS. Absent without --object-store.
+	Attempt       string    `json:"attempt,omitempty"`
+	T0            time.Time `json:"t0,omitzero"`
+	ClockOffsetMS float64   `json:"clock_offset_ms,omitempty"`
+	ClockErrorMS  float64   `json:"clock_error_ms,omitempty"`
+	// FromMS and ToMS are the first due time and the last answer of this shard, since the measured part of the plan
+	// began; SpanMS is the time that the whole plan covers, 0 in a closed loop. They make merged rates exact.
+	FromMS float64 `json:"from_ms"`
+	ToMS   float64 `json:"to_ms"`
+	SpanMS float64 `json:"span_ms"`
 }
 
 // Corpus is the recorded traffic that was replayed.
@@ -488,6 +502,11 @@ func (r *Run) normalize() {
 	}
 	if r.Client.Reasons == nil {
 		r.Client.Reasons = []string{}
+	}
+	if m := r.Merged; m != nil && (m.Reasons == nil || m.Parts == nil) {
+		with := *m
+		with.Reasons, with.Parts = append([]string{}, m.Reasons...), append([]MergedPart{}, m.Parts...)
+		r.Merged = &with
 	}
 	if bytes.Equal(bytes.TrimSpace(r.Billed), []byte("null")) {
 		r.Billed = nil

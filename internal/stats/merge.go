@@ -1,0 +1,318 @@
+package stats
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Merged says what a run was merged from; a run of one process has none.
+type Merged struct {
+	// Shards is how many parts the plan was split into, and Parts those that were merged, by index.
+	Shards int          `json:"shards"`
+	Parts  []MergedPart `json:"parts"`
+	// Partial tells that something of the plan is missing, for Reasons. The numbers are right for what is there, and
+	// must not be compared with those of a whole run.
+	Partial bool     `json:"partial"`
+	Reasons []string `json:"reasons"`
+	// StartSpreadMS is between the first and the last shard's start by their own clocks, which may differ.
+	StartSpreadMS float64 `json:"start_spread_ms"`
+}
+
+// MergedPart is one shard of a merged run.
+type MergedPart struct {
+	Index int    `json:"index"`
+	Name  string `json:"name"` // of its file
+	Sent  int64  `json:"sent"`
+	// Verdict is the shard's load generator's.
+	Verdict       string    `json:"verdict"`
+	StartedAt     time.Time `json:"started_at,omitzero"`
+	ClockOffsetMS float64   `json:"clock_offset_ms"`
+}
+
+// ErrPartial says that a run was merged from less than all of its shards.
+var ErrPartial = errors.New("the run is PARTIAL: something of its plan is missing")
+
+// Whole returns an error wrapping [ErrPartial] for a run that was merged from less than all of its shards.
+func (r *Run) Whole() error {
+	if r.Merged == nil || !r.Merged.Partial {
+		return nil
+	}
+	why := "for an unknown reason"
+	if len(r.Merged.Reasons) > 0 {
+		why = r.Merged.Reasons[0]
+	}
+	return fmt.Errorf("%w: %s", ErrPartial, why)
+}
+
+// MergeError says why runs are not shards of one run.
+type MergeError struct {
+	Name string // of the run that does not fit
+	Why  string
+}
+
+// Error names the run and what is wrong with it.
+func (e *MergeError) Error() string { return e.Name + ": " + e.Why }
+
+// ConfigSHA256 identifies how a run was carried out: everything that all shards of a run must share besides plan and
+// corpus. The address of a server that each process starts for itself is left out.
+func (r *Run) ConfigSHA256() string {
+	p := r.Plan
+	target := r.Target
+	if target.Kind == "embedded" {
+		target.URL = ""
+	}
+	s := Shard{}
+	if p.Shard != nil {
+		s = *p.Shard
+	}
+	// A list and not the plan itself, which also holds what is this shard's own.
+	data, err := json.Marshal([]any{
+		r.Tool.Version, target, p.Loop, p.Arrival, p.Timing, p.RatePerS, p.Concurrency, p.MaxInFlight, p.Seed, p.FanOut,
+		p.Order, p.Timestamps, p.TimeoutMS, s.Total, s.By, s.PlannedAll,
+	})
+	if err != nil {
+		panic(err) // numbers and strings
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Geometry is the range and precision of every histogram in a run file; only equal ones can be merged.
+type Geometry struct {
+	LowestNS  int64 `json:"lowest_ns"`
+	HighestNS int64 `json:"highest_ns"`
+	Digits    int   `json:"digits"`
+}
+
+// HistogramGeometry returns the one geometry that this build writes and reads.
+func HistogramGeometry() Geometry { return Geometry{lowestNS, highestNS, digits} }
+
+// MergeRuns adds up the runs of the shards of one plan. Counts and histograms are added exactly, whatever the order,
+// and timelines second by second; percentiles and D2 to D5 are those of all requests together, never means. Missing
+// says, by index, why there is no run of a shard; entries of shards that are there are ignored. A shard that is
+// missing, or was interrupted, makes the result [Merged.Partial]. Runs that are no shards of one run, two of one
+// index, and numbers that do not add up to the plan are a [*MergeError].
+func MergeRuns(runs []NamedRun, missing map[int]string) (*Run, error) {
+	if len(runs) == 0 {
+		return nil, errors.New("merging runs: there is none")
+	}
+	runs = slices.Clone(runs)
+	for _, r := range runs {
+		if r.Run.Plan.Shard == nil {
+			return nil, &MergeError{r.Name, "this run is not a shard: it executed its whole plan"}
+		}
+	}
+	slices.SortFunc(runs, func(a, b NamedRun) int {
+		return cmp.Or(cmp.Compare(a.Run.Plan.Shard.Index, b.Run.Plan.Shard.Index), cmp.Compare(a.Name, b.Name))
+	})
+	for i, r := range runs {
+		var before *NamedRun
+		if i > 0 {
+			before = &runs[i-1]
+		}
+		if err := fits(&r, &runs[0], before); err != nil {
+			return nil, err
+		}
+	}
+	total := NewRecorder()
+	for _, r := range runs {
+		part, err := r.Run.recorder()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.Name, err)
+		}
+		total.Merge(part)
+	}
+	return assemble(runs, missing, total)
+}
+
+// fits tells whether r belongs to the same run as first, and is another shard than the one before it.
+func fits(r, first, before *NamedRun) error {
+	s, f := r.Run.Plan.Shard, first.Run.Plan.Shard
+	unlike := func(what string) error {
+		return &MergeError{r.Name, fmt.Sprintf("%s than that of %s", what, first.Name)}
+	}
+	switch {
+	case s.Total < 1 || s.Index < 0 || s.Index >= s.Total:
+		return &MergeError{r.Name, fmt.Sprintf("there is no shard %d of %d", s.Index, s.Total)}
+	case r.Run.Plan.SHA256 != first.Run.Plan.SHA256:
+		return unlike("it followed another plan (sha256 " + r.Run.Plan.SHA256 + ")")
+	case r.Run.Corpus.SHA256 != first.Run.Corpus.SHA256:
+		return unlike("it replayed another corpus (sha256 " + r.Run.Corpus.SHA256 + ")")
+	case s.Total != f.Total || s.By != f.By || s.PlannedAll != f.PlannedAll:
+		return unlike(fmt.Sprintf("its plan was split otherwise (%d parts by %s)", s.Total, s.By))
+	case r.Run.ConfigSHA256() != first.Run.ConfigSHA256():
+		return unlike("it was configured otherwise (target, order, timestamps, limits or version)")
+	case !s.T0.Equal(f.T0):
+		return unlike("it was started by another barrier (T0 " + s.T0.Format(time.RFC3339Nano) + ")")
+	case before != nil && before.Run.Plan.Shard.Index == s.Index:
+		return &MergeError{r.Name, fmt.Sprintf("shard %d is there twice, also as %s", s.Index, before.Name)}
+	}
+	return nil
+}
+
+// assemble makes the run file of what was added up.
+func assemble(runs []NamedRun, missing map[int]string, total *Recorder) (*Run, error) {
+	first := runs[0].Run
+	shard := *first.Plan.Shard
+	m := &Merged{Shards: shard.Total, Reasons: []string{}}
+	out := &Run{
+		Schema: RunSchema, Tool: first.Tool, Labels: maps.Clone(first.Labels), Plan: first.Plan, Corpus: first.Corpus, Target: first.Target, Merged: m,
+	}
+	out.Plan.Shard, out.Plan.Planned, out.Plan.Warmup = nil, 0, 0
+	out.Client = Client{Verdict: "valid", Reasons: []string{}}
+	var spread []time.Time
+	var span float64
+	for _, r := range runs {
+		one := r.Run
+		s := one.Plan.Shard
+		m.Parts = append(m.Parts, MergedPart{s.Index, r.Name, one.Counts.Sent, one.Client.Verdict, one.StartedAt, s.ClockOffsetMS})
+		if one.Interrupted {
+			out.Interrupted = true
+			m.Reasons = append(m.Reasons, fmt.Sprintf("shard %d was interrupted: %d of its %d requests were not sent", s.Index, one.Counts.NotSent, one.Counts.Planned))
+		}
+		maps.DeleteFunc(out.Labels, func(k, v string) bool { return one.Labels[k] != v })
+		if out.StartedAt.IsZero() || one.StartedAt.Before(out.StartedAt) {
+			out.StartedAt = one.StartedAt
+		}
+		if one.FinishedAt.After(out.FinishedAt) {
+			out.FinishedAt = one.FinishedAt
+		}
+		spread = append(spread, one.StartedAt)
+		out.Plan.Planned += one.Plan.Planned
+		out.Plan.Warmup += one.Plan.Warmup
+		out.Counts.Planned += one.Counts.Planned
+		out.Counts.NotSent += one.Counts.NotSent
+		span = max(span, s.SpanMS)
+		out.Client.add(&one.Client, s.Index)
+	}
+	m.StartSpreadMS = toMS(slices.MaxFunc(spread, time.Time.Compare).Sub(slices.MinFunc(spread, time.Time.Compare)))
+	there := map[int]bool{}
+	for _, p := range m.Parts {
+		there[p.Index] = true
+	}
+	for i := range shard.Total {
+		if !there[i] {
+			m.Reasons = append(m.Reasons, fmt.Sprintf("shard %d is missing: %s", i, cmp.Or(missing[i], "there is no run of it")))
+		}
+	}
+	m.Partial = len(m.Reasons) > 0
+	if err := total.Fill(out); err != nil {
+		return nil, err
+	}
+	if shard.PlannedAll > 0 {
+		if len(m.Parts) == shard.Total && out.Plan.Planned != shard.PlannedAll {
+			return nil, &MergeError{runs[0].Name, fmt.Sprintf("the shards were to send %d requests together, and the plan has %d", out.Plan.Planned, shard.PlannedAll)}
+		}
+		out.Plan.Planned, out.Counts.Planned = shard.PlannedAll, shard.PlannedAll
+		out.Counts.NotSent = shard.PlannedAll - out.Counts.Sent
+	}
+	if !m.Partial {
+		out.Achieved.stretch(span)
+	}
+	out.normalize()
+	return out, out.Check()
+}
+
+// stretch makes the rates those of the time that the plan covers, which is longer than from the first due time to the
+// last answer.
+func (a *Achieved) stretch(spanMS float64) {
+	if a.DurationMS <= 0 || spanMS <= a.DurationMS {
+		return
+	}
+	factor := a.DurationMS / spanMS
+	a.RatePerS, a.SamplesPerS, a.DurationMS = a.RatePerS*factor, a.SamplesPerS*factor, spanMS
+}
+
+// add makes c that of several load generators: the worst of each number, and every reason.
+func (c *Client) add(o *Client, shard int) {
+	c.CPURatio = max(c.CPURatio, o.CPURatio)
+	c.CPUs += o.CPUs
+	c.GCPauseMaxMS = max(c.GCPauseMaxMS, o.GCPauseMaxMS)
+	c.ThrottledPeriods += o.ThrottledPeriods
+	c.ThrottledMS += o.ThrottledMS
+	c.StealRatio = max(c.StealRatio, o.StealRatio)
+	if o.Verdict != "valid" {
+		c.Verdict = "invalid"
+		reasons := o.Reasons
+		if len(reasons) == 0 {
+			reasons = []string{"its load generator was not judged valid"}
+		}
+		for _, reason := range reasons {
+			c.Reasons = append(c.Reasons, "shard "+strconv.Itoa(shard)+": "+reason)
+		}
+	}
+}
+
+// recorder returns a recorder that holds what the run file does, so that it can be merged.
+func (r *Run) recorder() (*Recorder, error) {
+	rec := NewRecorder()
+	rec.counts = r.Counts
+	rec.counts.Planned, rec.counts.NotSent = 0, 0
+	for name, n := range r.Statuses {
+		status, err := strconv.Atoi(name)
+		if err != nil {
+			return nil, fmt.Errorf("status %q is no number", name)
+		}
+		rec.statuses[status] = n
+	}
+	for _, e := range r.Errors {
+		rec.errors[e.Class] = errorTally{e.Count, e.Example, 0}
+	}
+	for i := range r.Pairs {
+		h, err := r.Pairs[i].Decode()
+		if err != nil {
+			return nil, err
+		}
+		rec.pair(r.Pairs[i].Key()).Merge(h)
+	}
+	if r.Histograms == nil {
+		r.Histograms = &Histograms{}
+	}
+	for _, part := range []struct {
+		name  string
+		from  *EncodedHistogram
+		to    *Histogram
+		count int64
+	}{
+		{"service", r.Histograms.Service, rec.service, r.Service.Count},
+		{"schedule_error", r.Histograms.ScheduleError, rec.scheduleError, r.ScheduleError.Count},
+		{"failed_latency", r.Histograms.FailedLatency, rec.failed, r.FailedLatency.count()},
+		{"warmup_latency", r.Histograms.WarmupLatency, rec.warmup, r.WarmupLatency.count()},
+	} {
+		if part.from != nil {
+			h, err := part.from.Decode()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", part.name, err)
+			}
+			part.to.Merge(h)
+		}
+		if part.to.Count() != part.count {
+			return nil, fmt.Errorf("%s: the histogram holds %d values and not %d", part.name, part.to.Count(), part.count)
+		}
+	}
+	for i := range r.Timeline {
+		p := &r.Timeline[i]
+		if p.Sent == 0 && p.OK == 0 && p.Failed == 0 {
+			continue
+		}
+		h, err := p.Decode()
+		if err != nil {
+			return nil, err
+		}
+		s := rec.secondAt(min(max(p.TS, 0), maxTimelineSeconds-1))
+		s.sent, s.ok, s.failed, s.finished = s.sent+p.Sent, s.ok+p.OK, s.failed+p.Failed, s.finished+p.OK+p.Failed
+		s.latency.Merge(h)
+	}
+	if s := r.Plan.Shard; s != nil && r.Counts.Sent > 0 {
+		rec.begin, rec.end, rec.measured = time.Duration(toNS(s.FromMS)), time.Duration(toNS(s.ToMS)), true
+	}
+	return rec, nil
+}
