@@ -75,8 +75,22 @@ within a run and not what the machines did differently: to decide whether someth
 	return cmd
 }
 
-// readRuns reads run files; all that is wrong with any of them is reported.
+// readRuns reads run files with what was billed, in money too.
 func readRuns(e *env, p *pricer, names []string) ([]stats.NamedRun, error) {
+	runs, err := readRunFiles(e, names)
+	if err != nil {
+		return nil, err
+	}
+	for i := range runs {
+		extra := stats.GateSample{Extra: map[string]float64{}}
+		p.addBilled(&extra, runs[i].Run)
+		runs[i].Extra, runs[i].CostPerMillion = extra.Extra, extra.CostPerMillion
+	}
+	return runs, nil
+}
+
+// readRunFiles reads run files; all that is wrong with any of them is reported.
+func readRunFiles(e *env, names []string) ([]stats.NamedRun, error) {
 	runs := make([]stats.NamedRun, len(names))
 	var errs []error
 	for i, name := range names {
@@ -88,9 +102,7 @@ func readRuns(e *env, p *pricer, names []string) ([]stats.NamedRun, error) {
 			errs = append(errs, err)
 			continue
 		}
-		extra := stats.GateSample{Extra: map[string]float64{}}
-		p.addBilled(&extra, run)
-		runs[i] = stats.NamedRun{Name: name, Run: run, Extra: extra.Extra, CostPerMillion: extra.CostPerMillion}
+		runs[i] = stats.NamedRun{Name: name, Run: run}
 	}
 	return runs, errors.Join(errs...)
 }

@@ -110,7 +110,7 @@ func mergeRuns(ctx context.Context, e *env, args []string) (*stats.Run, error) {
 // collectShards reads run files, or the results in a location.
 func collectShards(ctx context.Context, e *env, args []string) (*shard.Collection, error) {
 	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() || args[0] == "-" || len(args) > 1 || strings.HasSuffix(args[0], ".json") {
-		runs, err := readRuns(e, args)
+		runs, err := readRunFiles(e, args)
 		return &shard.Collection{Runs: runs}, err
 	}
 	s, err := openStore(ctx, args[0])

@@ -40,7 +40,7 @@ Several runs stand side by side without a judgement: 'cirrusbench compare' has t
 			if output == "html" && len(args) > 8 {
 				return usagef("use -o csv or -o markdown for more", "a page has room for 8 runs, not %d", len(args))
 			}
-			runs, err := readRuns(e, args)
+			runs, err := readRunFiles(e, args)
 			if err != nil {
 				return err
 			}
