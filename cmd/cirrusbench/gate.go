@@ -163,7 +163,9 @@ type gateTarget struct {
 	command  []string // nil when there is none
 }
 
-func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
+func isURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") || isLambda(s)
+}
 
 func runGate(ctx context.Context, e *env, o *gateOptions, args []string) error {
 	p, err := o.settle(e)
@@ -266,7 +268,7 @@ func (o *gateOptions) targets(p *gatePlan) error {
 		case t.location == "" && t.cmd == "":
 			return usagef(hint, "there is no %s", t.arm)
 		case strings.Contains(t.location, "://") && !isURL(t.location):
-			return usagef("give an http:// or https:// URL, or the name of a run file", "the %s %q cannot be measured", t.arm, t.location)
+			return usagef("give an http:// or https:// URL, lambda://FUNCTION, or the name of a run file", "the %s %q cannot be measured", t.arm, t.location)
 		case t.cmd != "" && t.location != "" && !isURL(t.location):
 			return usagef("give the URL on which the command listens, or none if it prints 'listening on http://…'", "the %s has a command and a file", t.arm)
 		case t.cmd != "":

@@ -129,6 +129,9 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 // startSide makes an arm ready to be measured, and starts its server if that is asked for.
 func (o *gateOptions) startSide(ctx context.Context, e *env, t gateTarget) (*gateSide, error) {
 	side := &gateSide{arm: t.arm, target: stats.Target{URL: t.location, Kind: "http"}}
+	if isLambda(t.location) {
+		side.target.Kind = "lambda"
+	}
 	if t.command != nil {
 		server, err := startGateServer(ctx, t.command, t.location, o.startTimeout)
 		if err != nil {
@@ -199,6 +202,9 @@ func (j *gateJob) measure(ctx context.Context, side *gateSide) (*stats.GateSampl
 	}
 	j.last = stats.Run{}
 	if err := result.Fill(&j.last, config, side.target); err != nil {
+		return nil, err
+	}
+	if err := o.bill(context.WithoutCancel(ctx), j.progress.e, side.sender, &j.last); err != nil {
 		return nil, err
 	}
 	s, err := stats.NewGateSample(&j.last)

@@ -38,6 +38,8 @@ stdout, or to --out. 'cirrusbench invocations' and 'cirrusbench forecast' read t
 In front is an HTTP API: every request becomes an event of payload format 2.0, as behind API Gateway or
 a function URL, so that 'cirrusbench replay --target' works against it. When all environments are busy
 the answer is 429; POST ` + lambdahost.PathInvoke + ` takes an event as it is.
+That is Lambda's Invoke API: with AWS_ENDPOINT_URL_LAMBDA the AWS SDKs, and 'replay --target lambda://NAME', invoke the function
+here, whatever NAME is.
 
 'make lambda' builds the reference server as such a bootstrap, bin/bootstrap. The function inherits the
 environment, and --env adds to it; secrets belong into the environment. --hold-cpu gives each after its start, the CPU time of its memory size (MB / 1769 of a CPU) by a cgroup quota, which

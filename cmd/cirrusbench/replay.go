@@ -49,7 +49,9 @@ func newReplayCommand(e *env) *cobra.Command {
 CORPUS is a location that 'cirrusbench serve' has written to: ./dir, file:///abs/dir or
 s3://bucket/prefix (configured as for the AWS CLI, AWS_ENDPOINT_URL_S3 included). Without one, the
 captures bundled in this program are replayed; without --target, against the bundled reference server,
-started in this process on loopback with a temporary store.
+started in this process on loopback with a temporary store. --target lambda://FUNCTION[:ALIAS] invokes a
+Lambda function (configured as for the AWS CLI) and records what each invocation was billed; --billed-from joins a
+run against a function URL with Lambda's log.
 
 With --rate, --ramp, --steps or --timing original, requests are due at planned times whatever the server
 does (open loop), and latency counts from then: a server that stands still for a second shows a second.
@@ -162,6 +164,9 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	}
 
 	target := stats.Target{URL: o.target, Kind: "http"}
+	if isLambda(o.target) {
+		target.Kind = "lambda"
+	}
 	if o.target == "" {
 		embedded, err := startEmbedded(ctx, o.maxDecoded)
 		if err != nil {
@@ -241,7 +246,7 @@ func (x *execution) run(ctx context.Context, plan *replay.Plan) (*stats.Run, *re
 		return nil, nil, err
 	}
 	run := &stats.Run{Tool: tool(), Labels: x.labels}
-	sums := result.Fill(run, config, x.target)
+	sums := errors.Join(result.Fill(run, config, x.target), o.bill(context.WithoutCancel(ctx), e, x.sender, run))
 	run.Objectives = replay.Judge(x.objectives, run)
 	return run, result, sums
 }
@@ -369,8 +374,9 @@ func secrets(header map[string]string, target string) []string {
 	for _, name := range []string{"Authorization", "X-Api-Key"} {
 		add(strings.TrimPrefix(header[name], "Bearer "))
 	}
-	if u, err := url.Parse(target); err == nil {
-		for _, values := range u.Query() {
+	if _, query, ok := strings.Cut(target, "?"); ok {
+		parsed, _ := url.ParseQuery(query) // what can be read of it
+		for _, values := range parsed {
 			for _, v := range values {
 				add(v)
 			}
@@ -383,6 +389,9 @@ func secrets(header map[string]string, target string) []string {
 func destination(t stats.Target) string {
 	if t.Kind == "embedded" {
 		return "embedded"
+	}
+	if isLambda(t.URL) {
+		return strings.Replace(t.URL, "//", "", 1)
 	}
 	u, err := url.Parse(t.URL)
 	if err != nil {

@@ -32,10 +32,12 @@ type targetFlags struct {
 	timeout                time.Duration
 	retry                  string
 	retryFor               time.Duration
+	billedFrom             string
+	billedWait             time.Duration
 }
 
 func (o *targetFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&o.target, "target", "", "URL to send to (default: a bundled server started in this process)")
+	f.StringVar(&o.target, "target", "", "URL to send to, or lambda://FUNCTION[:ALIAS] (default: a bundled server started in this process)")
 	f.StringVar(&o.sender, "sender", "auto", "raw: lean HTTP/1.1; nethttp: also HTTP/2, proxies, SigV4; auto: raw for http:// where it can")
 	f.StringArrayVar(&o.headers, "header", nil, "add a header, as Name=value (repeatable; not for secrets)")
 	f.StringVar(&o.apiKeyFile, "api-key-file", "", "file with the key to send as X-Api-Key")
@@ -51,6 +53,8 @@ func (o *targetFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "for one attempt")
 	f.StringVar(&o.retry, "retry", "none", "none; prometheus: retry network errors and 5xx as Prometheus does; prometheus+429: these too")
 	f.DurationVar(&o.retryFor, "retry-for", time.Minute, "give a request up when it has been retried for so long")
+	f.StringVar(&o.billedFrom, "billed-from", "", "Lambda's log of the run, to join by request id: a file, or cloudwatch:LOG-GROUP")
+	f.DurationVar(&o.billedWait, "billed-wait", 10*time.Second, "read the log again for so long while requests are missing in it")
 }
 
 // check says all that is wrong with the flags that needs no file or network.
@@ -75,6 +79,7 @@ func (o *targetFlags) check() error {
 	if o.key != "" && o.cert == "" {
 		errs = append(errs, errors.New("key needs the certificate it belongs to: --cert"))
 	}
+	errs = append(errs, o.checkBilled()...)
 	return errors.Join(errs...)
 }
 
@@ -85,15 +90,27 @@ func (o *targetFlags) retries() replay.Retry {
 	return replay.NewPrometheusRetry(o.retry == "prometheus+429", o.retryFor)
 }
 
-// newSender makes the sender for a URL. It reads files and, for SigV4, looks for credentials.
+// newSender makes the sender for a target. It reads files and, for SigV4 and functions, looks for credentials.
 func (o *targetFlags) newSender(ctx context.Context, e *env, target string, maxInFlight int) (sender, error) {
+	if isLambda(target) {
+		return o.newLambdaSender(ctx, e, target, maxInFlight)
+	}
+	s, err := o.newHTTPSender(ctx, e, target, maxInFlight)
+	if err != nil || o.billedFrom == "" {
+		return s, err
+	}
+	return ledgerSender{Ledger: replay.NewLedger(s, 0), url: s.URL()}, nil
+}
+
+// newHTTPSender makes the sender for a URL.
+func (o *targetFlags) newHTTPSender(ctx context.Context, e *env, target string, maxInFlight int) (sender, error) {
 	header, err := o.header()
 	if err != nil {
 		return nil, err
 	}
 	c := replay.HTTPConfig{
 		URL: target, MaxInFlight: maxInFlight, Header: header, UserAgent: "cirrusbench/" + tool().Version,
-		UnixSocket: o.unixSocket, HTTP1: o.http1,
+		UnixSocket: o.unixSocket, HTTP1: o.http1, RequestIDs: o.billedFrom != "",
 	}
 	if c.TLS, err = o.tls(); err != nil {
 		return nil, err
@@ -226,11 +243,7 @@ func newSigner(ctx context.Context, spec string, getenv func(string) string) (fu
 	}
 	credentials := cfg.Credentials
 	if _, err := credentials.Retrieve(ctx); err != nil { // before anything is timed
-		hint := "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-		if getenv("AWS_PROFILE") != "" {
-			hint = "is the profile in AWS_PROFILE complete and logged in?"
-		}
-		return nil, withHint(fmt.Errorf("finding AWS credentials: %w", err), hint)
+		return nil, withHint(fmt.Errorf("finding AWS credentials: %w", err), credentialsHint(getenv))
 	}
 	signer := v4.NewSigner()
 	return func(ctx context.Context, r *http.Request, bodySHA256 string) error {

@@ -13,6 +13,7 @@ type invocation struct {
 	event    []byte
 	deadline time.Time
 	answer   chan outcome // holds one
+	tail     chan []byte  // holds one: the end of the log, when that is over; nil: not wanted
 }
 
 type outcome struct {
@@ -64,13 +65,15 @@ func (e *environment) serve(inv *invocation) *report {
 	}
 	if e.proc == nil {
 		r.cold = true
-		if out := e.start(r); out != nil {
+		if out := e.start(r, inv); out != nil {
 			inv.answer <- *out
 			return r
 		}
 	}
 	p := e.proc
-	h.log.print("START RequestId: " + inv.id + " Version: $LATEST")
+	first := "START RequestId: " + inv.id + " Version: $LATEST"
+	h.log.print(first)
+	p.tail.begin(first)
 	begin := time.Now()
 	inv.deadline = begin.Add(h.cfg.Timeout)
 	timeout := time.NewTimer(h.cfg.Timeout)
@@ -119,13 +122,18 @@ func (e *environment) serve(inv *invocation) *report {
 	if r.status != "" {
 		e.end() // before the lines, so that what the process printed comes first
 	}
-	h.log.print("END RequestId: "+inv.id, r.String())
+	end := []string{"END RequestId: " + inv.id, r.String()}
+	h.log.print(end...)
+	tail := p.tail.end(end...)
+	if inv.tail != nil {
+		inv.tail <- tail
+	}
 	return r
 }
 
 // start starts a process and waits until it asks for an event. It returns an outcome
 // when that fails.
-func (e *environment) start(r *report) *outcome {
+func (e *environment) start(r *report, inv *invocation) *outcome {
 	h := e.host
 	p, err := startProcess(h, e.n)
 	if err != nil {
@@ -152,6 +160,10 @@ func (e *environment) start(r *report) *outcome {
 	}
 	r.status, r.cold = status, true
 	e.end()
-	h.log.print(initReport(r.duration, status, errorType))
+	line := initReport(r.duration, status, errorType)
+	h.log.print(line)
+	if inv.tail != nil {
+		inv.tail <- []byte(line + "\n")
+	}
 	return &outcome{answer: errorAnswer("Runtime.ExitError", "the function ended before it asked for an event; see its output")}
 }

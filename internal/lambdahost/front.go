@@ -18,8 +18,12 @@ import (
 // maxGatewayBytes is API Gateway's limit for the body of a request.
 const maxGatewayBytes = 10 << 20
 
-// PathInvoke takes an event as it is, as Lambda's Invoke API does.
+// PathInvoke takes an event as it is, as Lambda's Invoke API does; with any other name in the place of
+// "function" too, since a host has one function.
 const PathInvoke = "/2015-03-31/functions/function/invocations"
+
+// invokePattern is PathInvoke for every name, which may be an ARN, and any Qualifier.
+const invokePattern = "POST /2015-03-31/functions/{name}/invocations"
 
 // Handler returns an HTTP API in front of the function: each request becomes an event
 // of payload format 2.0 and its answer an HTTP response, as with an HTTP API of API
@@ -29,7 +33,7 @@ const PathInvoke = "/2015-03-31/functions/function/invocations"
 // to a body above 10 MiB or an event above 6 MiB, which is a body of 4.4 MiB in base64.
 func (h *Host) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+PathInvoke, h.serveInvoke)
+	mux.HandleFunc(invokePattern, h.serveInvoke)
 	mux.HandleFunc("/", h.serveGateway)
 	return mux
 }
@@ -38,19 +42,53 @@ func (h *Host) Handler() http.Handler {
 func (h *Host) serveInvoke(w http.ResponseWriter, r *http.Request) {
 	event, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPayloadBytes))
 	if err != nil {
-		refuse(w, unreadable(err))
+		refuseInvoke(w, unreadable(err), ErrTooLarge)
 		return
 	}
-	a, err := h.Invoke(r.Context(), event)
+	if t := r.Header.Get("X-Amz-Invocation-Type"); t != "" && t != "RequestResponse" {
+		refuseInvoke(w, http.StatusBadRequest, errors.New("this host invokes synchronously only, not as "+t))
+		return
+	}
+	invoke := h.Invoke
+	if strings.EqualFold(r.Header.Get("X-Amz-Log-Type"), "Tail") {
+		invoke = h.InvokeTail
+	}
+	a, err := invoke(r.Context(), event)
 	if err != nil {
-		refuse(w, statusOf(err))
+		refuseInvoke(w, statusOf(err), err)
 		return
 	}
+	w.Header().Set(headerRequestID, a.RequestID)
+	w.Header().Set("X-Amz-Executed-Version", "$LATEST")
 	if a.FunctionError != "" {
 		w.Header().Set("X-Amz-Function-Error", a.FunctionError)
 	}
+	if len(a.Log) > 0 {
+		w.Header().Set("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(a.Log))
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(a.Payload) // a client that has gone needs no answer
+}
+
+const headerRequestID = "X-Amzn-Requestid"
+
+// refuseInvoke answers in the place of Lambda, so that an SDK finds the error it knows.
+func refuseInvoke(w http.ResponseWriter, status int, err error) {
+	kind, body := "ServiceException", map[string]string{"Type": "Service", "message": err.Error()}
+	switch status {
+	case http.StatusTooManyRequests:
+		kind = "TooManyRequestsException"
+		body = map[string]string{"Type": "User", "Reason": "ConcurrentInvocationLimitExceeded", "message": "Rate Exceeded."}
+	case http.StatusRequestEntityTooLarge:
+		kind, body["Type"] = "RequestTooLargeException", "User"
+	case http.StatusBadRequest:
+		kind, body["Type"] = "InvalidRequestContentException", "User"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Amzn-Errortype", kind)
+	w.Header().Set(headerRequestID, newRequestID())
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
 }
 
 // serveGateway is the HTTP API.
@@ -70,6 +108,7 @@ func (h *Host) serveGateway(w http.ResponseWriter, r *http.Request) {
 		refuse(w, statusOf(err))
 		return
 	}
+	w.Header().Set(headerRequestID, a.RequestID)
 	if a.FunctionError != "" {
 		refuse(w, http.StatusBadGateway)
 		return

@@ -74,6 +74,11 @@ type Answer struct {
 	// FunctionError is empty, or why the payload is an error object: "Unhandled", or
 	// what the runtime said.
 	FunctionError string
+	// RequestID is that of the REPORT line.
+	RequestID string
+	// Log is the end of what the log has of the invocation, REPORT line included; only
+	// from InvokeTail.
+	Log []byte
 }
 
 // Stats counts what a host has done.
@@ -148,19 +153,41 @@ func CPUShare(memoryMB int) float64 { return float64(memoryMB) / 1769 }
 // says that no environment can be started; an error of the function is in the answer. An
 // invocation goes on when ctx ends, as on Lambda.
 func (h *Host) Invoke(ctx context.Context, event []byte) (Answer, error) {
+	return h.invoke(ctx, event, false)
+}
+
+// InvokeTail is Invoke that waits for the invocation's REPORT line and returns the last
+// 4 KB of its log, as Lambda does for a log type of Tail.
+func (h *Host) InvokeTail(ctx context.Context, event []byte) (Answer, error) {
+	return h.invoke(ctx, event, true)
+}
+
+func (h *Host) invoke(ctx context.Context, event []byte, tail bool) (Answer, error) {
 	if len(event) > maxPayloadBytes {
 		return Answer{}, ErrTooLarge
 	}
 	inv := &invocation{id: newRequestID(), event: event, answer: make(chan outcome, 1)}
+	if tail {
+		inv.tail = make(chan []byte, 1)
+	}
 	if err := h.dispatch(inv); err != nil {
 		return Answer{}, err
 	}
+	var out outcome
 	select {
-	case out := <-inv.answer:
-		return out.answer, out.err
+	case out = <-inv.answer:
 	case <-ctx.Done():
 		return Answer{}, ctx.Err()
 	}
+	out.answer.RequestID = inv.id
+	if tail && out.err == nil {
+		select {
+		case out.answer.Log = <-inv.tail:
+		case <-ctx.Done():
+			return Answer{}, ctx.Err()
+		}
+	}
+	return out.answer, out.err
 }
 
 // dispatch gives an invocation to an idle environment, or to a new one.

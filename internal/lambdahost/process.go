@@ -27,6 +27,7 @@ type process struct {
 	api     *http.Server
 	served  chan struct{}
 	output  sync.WaitGroup
+	tail    tail          // of the invocation under way
 	member  *cpuMember    // nil: the CPU is not held
 	initCPU time.Duration // used when it asked first
 
@@ -81,7 +82,7 @@ func startProcess(h *Host, n int) (*process, error) {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", path, err), r.Close(), p.closeAPI())
 	}
 	p.output.Go(func() {
-		copyLines(&h.log, r)
+		copyLines(&h.log, &p.tail, r)
 		_ = r.Close()
 	})
 	p.output.Go(func() {
@@ -101,12 +102,13 @@ func set(env []string, name string) bool {
 }
 
 // copyLines copies what the function prints into the log, a line at a time.
-func copyLines(log *lineLog, r io.Reader) {
+func copyLines(log *lineLog, t *tail, r io.Reader) {
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadString('\n')
 		if line = strings.TrimSuffix(line, "\n"); line != "" {
 			log.print(line)
+			t.add(line)
 		}
 		if err != nil {
 			return

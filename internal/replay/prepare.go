@@ -74,7 +74,7 @@ func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
 	}
 	*j = job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: source.number}
 	j.req = Outgoing{
-		Org: entry.Key.Org, Cluster: source.Cluster, Version: entry.Key.Version, Body: raw,
+		Org: entry.Key.Org, Cluster: source.Cluster, Version: entry.Key.Version, Body: raw, Warmup: j.warmup,
 		Samples: entry.Samples, Histograms: entry.Histograms, Exemplars: entry.Exemplars,
 	}
 	if !p.corpus.InMemory() {

@@ -26,6 +26,7 @@ type RawSender struct {
 	target
 	network, address string
 	timeout          time.Duration // of connecting
+	ids              bool          // answers' request ids are wanted
 
 	mu   sync.Mutex
 	idle []*rawConn // guarded by mu: the last used last, its caches are warm
@@ -40,7 +41,7 @@ func NewRawSender(c HTTPConfig) (*RawSender, error) {
 	if c.Sign != nil || c.Proxy != nil {
 		return nil, errors.New("the raw sender can neither sign requests nor use a proxy")
 	}
-	s := &RawSender{target: t, network: "tcp", address: t.url.Host, timeout: connectTimeout}
+	s := &RawSender{target: t, network: "tcp", address: t.url.Host, timeout: connectTimeout, ids: c.RequestIDs}
 	if t.url.Port() == "" {
 		port := "80"
 		if t.url.Scheme == "https" {
@@ -318,6 +319,7 @@ type answer struct {
 	badLength     bool
 	badEncoding   bool
 	confirmations int
+	idRank        int // of the header that Response.RequestID is from; 0 = none
 }
 
 // readAnswer reads one final response.
@@ -486,6 +488,9 @@ func (c *rawConn) readHead(resp *Response, a *answer) error {
 
 // header takes what matters of one header line.
 func (c *rawConn) header(name, value []byte, resp *Response, a *answer) {
+	if c.sender != nil && c.sender.ids {
+		a.requestID(name, value, resp)
+	}
 	switch len(name) {
 	case len("Content-Length"):
 		if foldEqual(name, "Content-Length") {

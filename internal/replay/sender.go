@@ -27,6 +27,7 @@ type Outgoing struct {
 	Samples      int    // what the body holds, as the remote write specification counts them
 	Histograms   int
 	Exemplars    int
+	Warmup       bool
 	SHA256       string    // of Body in hex, where Config.HashBodies asks for it
 	Attempt      int       // 0 for the first, then how often it was sent before
 	Now          time.Time // when it is handed to the sender
@@ -41,6 +42,8 @@ type Response struct {
 	Written    Written
 	RetryAfter time.Duration // what the server asks for with a 429 or 5xx; 0 = nothing
 	Message    string        // start of an error answer's body, one line
+	Class      string        // names the failure where the status alone does not; usually empty
+	RequestID  string        // of the invocation behind the answer, where HTTPConfig.RequestIDs asks for it
 	Err        error
 	Timeout    bool
 }
@@ -69,6 +72,7 @@ type HTTPConfig struct {
 	UnixSocket  string                                // path of a socket to connect to instead of the URL's host
 	Proxy       func(*http.Request) (*url.URL, error) // nil = none
 	HTTP1       bool                                  // no HTTP/2 even if the server offers it
+	RequestIDs  bool                                  // fill Response.RequestID
 	// Sign signs a request whose body has the given SHA-256 in hex. It must not read the body.
 	Sign func(ctx context.Context, r *http.Request, bodySHA256 string) error
 }
@@ -176,6 +180,7 @@ type HTTPSender struct {
 	client    *http.Client
 	transport *http.Transport
 	sign      func(ctx context.Context, r *http.Request, bodySHA256 string) error
+	ids       bool
 }
 
 // NewHTTPSender checks the configuration; it does not connect.
@@ -220,6 +225,7 @@ func NewHTTPSender(c HTTPConfig) (*HTTPSender, error) {
 		},
 		transport: t,
 		sign:      c.Sign,
+		ids:       c.RequestIDs,
 	}, nil
 }
 
@@ -263,6 +269,9 @@ func (s *HTTPSender) Send(ctx context.Context, r *Outgoing) Response {
 	defer func() { _ = resp.Body.Close() }()
 	out := Response{Status: resp.StatusCode}
 	out.Written, out.Confirmed = written(resp.Header)
+	if s.ids {
+		out.RequestID = requestID(resp.Header)
+	}
 	if out.Status == http.StatusTooManyRequests || out.Status/100 == 5 {
 		out.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
@@ -315,6 +324,8 @@ func isTimeout(err error) bool {
 // errorClass names a failed exchange for the run file's errors: a short, bounded set.
 func errorClass(r Response) string {
 	switch {
+	case r.Class != "":
+		return r.Class
 	case r.Timeout:
 		return "timeout"
 	case r.Err == nil:

@@ -21,6 +21,7 @@ func Run(w io.Writer, f Format, r *stats.Run) error {
 		return errNothing
 	}
 	p := runPage(r)
+	p.blocks = append(p.blocks, observedBlock(r.Billed)...)
 	p.blocks = append(p.blocks, errorsBlock(r, maxErrorRows)...)
 	p.blocks = append(p.blocks, runDeltasBlock(r.Deltas))
 	return p.write(w, f)

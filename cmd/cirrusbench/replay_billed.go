@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"strings"
+	"time"
+
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+	"github.com/cirrusbench/cirrusbench/internal/replay"
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+// cloudwatchScheme begins a --billed-from that is a log group.
+const cloudwatchScheme = "cloudwatch:"
+
+func isLambda(target string) bool { return strings.HasPrefix(target, replay.LambdaScheme) }
+
+// checkBilled says what is wrong with the flags that have to do with what is billed, and with those that
+// make no sense for a function.
+func (o *targetFlags) checkBilled() []error {
+	var errs []error
+	if o.billedWait < 0 {
+		errs = append(errs, fmt.Errorf("billed-wait must not be negative, but is %v", o.billedWait))
+	}
+	if o.billedFrom == cloudwatchScheme {
+		errs = append(errs, errors.New("billed-from names no log group: cloudwatch:/aws/lambda/FUNCTION"))
+	}
+	if !isLambda(o.target) {
+		return errs
+	}
+	if _, err := replay.ParseLambdaTarget(o.target); err != nil {
+		errs = append(errs, err)
+	}
+	if o.billedFrom != "" {
+		errs = append(errs, errors.New("a lambda:// target reports what it billed with every answer: leave --billed-from out"))
+	}
+	for _, f := range []struct {
+		given bool
+		name  string
+	}{
+		{o.sender != "auto", "sender"}, {o.sigv4 != "", "sigv4"}, {o.caCert != "", "cacert"}, {o.cert != "", "cert"}, {o.insecure, "insecure"},
+		{o.http1, "http1.1"}, {o.unixSocket != "", "unix-socket"}, {o.proxy != "", "proxy"},
+	} {
+		if f.given {
+			errs = append(errs, fmt.Errorf("%s is not for a lambda:// target, which is reached by the AWS SDK", f.name))
+		}
+	}
+	return errs
+}
+
+// newLambdaSender makes the sender for a function, with the SDK's usual configuration.
+func (o *targetFlags) newLambdaSender(ctx context.Context, e *env, spec string, maxInFlight int) (sender, error) {
+	t, err := replay.ParseLambdaTarget(spec)
+	if err != nil {
+		return nil, usagef("give --target as lambda://FUNCTION or lambda://FUNCTION:ALIAS", "%v", err)
+	}
+	header, err := o.header()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
+	}
+	if cfg.Region == "" {
+		return nil, withHint(errors.New("no AWS region is set"), "set AWS_REGION, such as AWS_REGION=us-east-1")
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil { // before anything is timed
+		return nil, withHint(fmt.Errorf("finding AWS credentials: %w", err), credentialsHint(e.getenv))
+	}
+	return replay.NewLambdaSender(cfg, replay.LambdaConfig{
+		Target: t, MaxInFlight: maxInFlight, Header: header, UserAgent: "cirrusbench/" + tool().Version,
+	})
+}
+
+func credentialsHint(getenv func(string) string) string {
+	if getenv("AWS_PROFILE") != "" {
+		return "is the profile in AWS_PROFILE complete and logged in?"
+	}
+	return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+}
+
+// ledgerSender is a sender whose answers are joined with a log later.
+type ledgerSender struct {
+	*replay.Ledger
+
+	url string
+}
+
+// URL implements sender.
+func (s ledgerSender) URL() string { return s.url }
+
+// bill writes into the run what the target billed, if that can be known.
+func (o *targetFlags) bill(ctx context.Context, e *env, s replay.Sender, run *stats.Run) error {
+	var observed lambdalog.Observed
+	switch s := s.(type) {
+	case *replay.LambdaSender:
+		observed = s.Observed()
+	case ledgerSender:
+		var err error
+		if observed, err = o.join(ctx, e, s.Ledger, run); err != nil {
+			return fmt.Errorf("reading what was billed: %w", err)
+		}
+		s.Reset()
+	default:
+		return nil
+	}
+	observed.Tool = lambdalog.Tool(tool())
+	if n := observed.Unmatched; n > 0 {
+		e.sayf("note: %d of %d answered requests have no billed duration (%s): they were billed too, and are in none of the figures",
+			n, observed.Answered, observed.From)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(observed); err != nil {
+		return fmt.Errorf("writing down what was billed: %w", err)
+	}
+	run.Billed = json.RawMessage(bytes.TrimSpace(b.Bytes()))
+	return nil
+}
+
+// join reads the log until every request is found or the time to wait is over: logs come late.
+func (o *targetFlags) join(ctx context.Context, e *env, l *replay.Ledger, run *stats.Run) (lambdalog.Observed, error) {
+	const again = 500 * time.Millisecond
+	end := time.Now().Add(o.billedWait)
+	for {
+		observed, missing, err := l.Join(o.billedFrom, o.billedRecords(ctx, e, run))
+		rest := time.Until(end)
+		if err != nil || missing == 0 || rest <= 0 || ctx.Err() != nil {
+			return observed, err
+		}
+		t := time.NewTimer(min(rest, again))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+	}
+}
+
+// billedRecords yields Lambda's records from a file or a log group.
+func (o *targetFlags) billedRecords(ctx context.Context, e *env, run *stats.Run) iter.Seq2[lambdalog.Invocation, error] {
+	return func(yield func(lambdalog.Invocation, error) bool) {
+		if group, ok := strings.CutPrefix(o.billedFrom, cloudwatchScheme); ok {
+			cloudwatchRecords(ctx, group, run, yield)
+			return
+		}
+		f, err := os.Open(o.billedFrom)
+		if err != nil {
+			yield(lambdalog.Invocation{}, withHint(err, "give the file that 'cirrusbench lambda-host --out' or 'aws logs tail' writes"))
+			return
+		}
+		defer func() { _ = f.Close() }() // it was only read
+		lambdalog.Scan(f, o.billedFrom)(yield)
+	}
+}
+
+// cloudwatchRecords yields the records of a log group since the run began.
+func cloudwatchRecords(_ context.Context, _ string, _ *stats.Run, yield func(lambdalog.Invocation, error) bool) {
+	yield(lambdalog.Invocation{}, withHint(errors.New("log groups cannot be read yet"), "export the log: aws logs tail GROUP --since 1h > reports.log"))
+}
