@@ -46,8 +46,14 @@ func (o *targetFlags) checkBilled() []error {
 		given bool
 		name  string
 	}{
-		{o.sender != "auto", "sender"}, {o.sigv4 != "", "sigv4"}, {o.caCert != "", "cacert"}, {o.cert != "", "cert"}, {o.insecure, "insecure"},
-		{o.http1, "http1.1"}, {o.unixSocket != "", "unix-socket"}, {o.proxy != "", "proxy"},
+		{o.sender != "auto", "sender"},
+		{o.sigv4 != "", "sigv4"},
+		{o.caCert != "", "cacert"},
+		{o.cert != "", "cert"},
+		{o.insecure, "insecure"},
+		{o.http1, "http1.1"},
+		{o.unixSocket != "", "unix-socket"},
+		{o.proxy != "", "proxy"},
 	} {
 		if f.given {
 			errs = append(errs, fmt.Errorf("%s is not for a lambda:// target, which is reached by the AWS SDK", f.name))
@@ -106,7 +112,7 @@ func (o *targetFlags) bill(ctx context.Context, e *env, s replay.Sender, run *st
 		observed = s.Observed()
 	case ledgerSender:
 		var err error
-		if observed, err = o.join(ctx, e, s.Ledger, run); err != nil {
+		if observed, err = o.join(ctx, s.Ledger, run); err != nil {
 			return fmt.Errorf("reading what was billed: %w", err)
 		}
 		s.Reset()
@@ -129,11 +135,11 @@ func (o *targetFlags) bill(ctx context.Context, e *env, s replay.Sender, run *st
 }
 
 // join reads the log until every request is found or the time to wait is over: logs come late.
-func (o *targetFlags) join(ctx context.Context, e *env, l *replay.Ledger, run *stats.Run) (lambdalog.Observed, error) {
+func (o *targetFlags) join(ctx context.Context, l *replay.Ledger, run *stats.Run) (lambdalog.Observed, error) {
 	const again = 500 * time.Millisecond
 	end := time.Now().Add(o.billedWait)
 	for {
-		observed, missing, err := l.Join(o.billedFrom, o.billedRecords(ctx, e, run))
+		observed, missing, err := l.Join(o.billedFrom, o.billedRecords(ctx, run))
 		rest := time.Until(end)
 		if err != nil || missing == 0 || rest <= 0 || ctx.Err() != nil {
 			return observed, err
@@ -148,7 +154,7 @@ func (o *targetFlags) join(ctx context.Context, e *env, l *replay.Ledger, run *s
 }
 
 // billedRecords yields Lambda's records from a file or a log group.
-func (o *targetFlags) billedRecords(ctx context.Context, e *env, run *stats.Run) iter.Seq2[lambdalog.Invocation, error] {
+func (o *targetFlags) billedRecords(ctx context.Context, run *stats.Run) iter.Seq2[lambdalog.Invocation, error] {
 	return func(yield func(lambdalog.Invocation, error) bool) {
 		if group, ok := strings.CutPrefix(o.billedFrom, cloudwatchScheme); ok {
 			cloudwatchRecords(ctx, group, run, yield)

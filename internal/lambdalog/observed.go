@@ -70,7 +70,6 @@ type Observer struct {
 	sum        Summariser
 	o          Observed
 	cold, warm seen
-	unmatched  int64
 }
 
 type seen struct {

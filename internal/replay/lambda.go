@@ -73,9 +73,8 @@ func ParseLambdaTarget(s string) (LambdaTarget, error) {
 
 // lambdaName says whether s may name a function or an alias.
 func lambdaName(s string) bool {
-	return s != "" && len(s) <= 140 && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-	})
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	return s != "" && len(s) <= 140 && strings.Trim(s, allowed) == ""
 }
 
 // String is the target without its path and query, which may hold a key.

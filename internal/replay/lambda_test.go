@@ -285,11 +285,11 @@ func TestLambdaCanceled(t *testing.T) {
 func TestLambdaRun(t *testing.T) {
 	var throttled, failed atomic.Int64
 	f := &fakeLambda{script: func(n int, _ map[string]any) fakeAnswer {
-		switch {
-		case n%10 == 3:
+		switch n % 10 {
+		case 3:
 			throttled.Add(1)
 			return fakeAnswer{status: 429, errorType: "TooManyRequestsException", payload: `{"Reason":"CallerRateLimitExceeded"}`}
-		case n%10 == 7:
+		case 7:
 			failed.Add(1)
 			return fakeAnswer{functionError: "Unhandled", payload: `{}`, log: warmReport}
 		}

@@ -35,8 +35,9 @@ func requestID(h http.Header) string {
 
 // requestID takes the id from one line of the head.
 func (a *answer) requestID(name, value []byte, resp *Response) {
-	for i, h := range requestIDHeaders() {
-		rank := len(requestIDHeaders()) - i
+	headers := requestIDHeaders()
+	for i, h := range headers {
+		rank := len(headers) - i
 		if rank > a.idRank && foldEqual(name, h) && len(value) > 0 && len(value) <= maxRequestID {
 			resp.RequestID, a.idRank = string(value), rank
 		}
