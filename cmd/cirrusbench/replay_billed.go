@@ -13,6 +13,7 @@ import (
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 
+	"github.com/cirrusbench/cirrusbench/internal/awsread"
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
 	"github.com/cirrusbench/cirrusbench/internal/replay"
 	"github.com/cirrusbench/cirrusbench/internal/stats"
@@ -98,7 +99,8 @@ func credentialsHint(getenv func(string) string) string {
 type ledgerSender struct {
 	*replay.Ledger
 
-	url string
+	url  string
+	logs *awsread.Logs // nil: the log is a file
 }
 
 // URL implements sender.
@@ -112,7 +114,7 @@ func (o *targetFlags) bill(ctx context.Context, e *env, s replay.Sender, run *st
 		observed = s.Observed()
 	case ledgerSender:
 		var err error
-		if observed, err = o.join(ctx, s.Ledger, run); err != nil {
+		if observed, err = o.join(ctx, s, run); err != nil {
 			return fmt.Errorf("reading what was billed: %w", err)
 		}
 		s.Reset()
@@ -135,11 +137,14 @@ func (o *targetFlags) bill(ctx context.Context, e *env, s replay.Sender, run *st
 }
 
 // join reads the log until every request is found or the time to wait is over: logs come late.
-func (o *targetFlags) join(ctx context.Context, l *replay.Ledger, run *stats.Run) (lambdalog.Observed, error) {
-	const again = 500 * time.Millisecond
+func (o *targetFlags) join(ctx context.Context, s ledgerSender, run *stats.Run) (lambdalog.Observed, error) {
+	again := 500 * time.Millisecond
+	if s.logs != nil {
+		again = 5 * time.Second // each reading is some requests, of which an account has few a second
+	}
 	end := time.Now().Add(o.billedWait)
 	for {
-		observed, missing, err := l.Join(o.billedFrom, o.billedRecords(ctx, run))
+		observed, missing, err := s.Join(o.billedFrom, o.billedRecords(ctx, s, run))
 		rest := time.Until(end)
 		if err != nil || missing == 0 || rest <= 0 || ctx.Err() != nil {
 			return observed, err
@@ -154,12 +159,13 @@ func (o *targetFlags) join(ctx context.Context, l *replay.Ledger, run *stats.Run
 }
 
 // billedRecords yields Lambda's records from a file or a log group.
-func (o *targetFlags) billedRecords(ctx context.Context, run *stats.Run) iter.Seq2[lambdalog.Invocation, error] {
+func (o *targetFlags) billedRecords(ctx context.Context, s ledgerSender, run *stats.Run) iter.Seq2[lambdalog.Invocation, error] {
+	if s.logs != nil {
+		// A clock may be a little off, and a record is written at the end of its invocation.
+		span := awsread.Span{From: run.StartedAt.Add(-time.Minute), Until: time.Now().Add(time.Minute)}
+		return s.logs.Records(ctx, strings.TrimPrefix(o.billedFrom, cloudwatchScheme), span)
+	}
 	return func(yield func(lambdalog.Invocation, error) bool) {
-		if group, ok := strings.CutPrefix(o.billedFrom, cloudwatchScheme); ok {
-			cloudwatchRecords(ctx, group, run, yield)
-			return
-		}
 		f, err := os.Open(o.billedFrom)
 		if err != nil {
 			yield(lambdalog.Invocation{}, withHint(err, "give the file that 'cirrusbench lambda-host --out' or 'aws logs tail' writes"))
@@ -170,7 +176,18 @@ func (o *targetFlags) billedRecords(ctx context.Context, run *stats.Run) iter.Se
 	}
 }
 
-// cloudwatchRecords yields the records of a log group since the run began.
-func cloudwatchRecords(_ context.Context, _ string, _ *stats.Run, yield func(lambdalog.Invocation, error) bool) {
-	yield(lambdalog.Invocation{}, withHint(errors.New("log groups cannot be read yet"), "export the log: aws logs tail GROUP --since 1h > reports.log"))
+// newLedgerSender keeps request ids of what s sends. A log group is looked for before anything is sent.
+func (o *targetFlags) newLedgerSender(ctx context.Context, s sender) (sender, error) {
+	l := ledgerSender{Ledger: replay.NewLedger(s, 0), url: s.URL()}
+	if !strings.HasPrefix(o.billedFrom, cloudwatchScheme) {
+		return l, nil
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
+	}
+	if l.logs, err = awsread.NewLogs(awsread.LogsConfig{AWS: cfg}); err != nil {
+		return nil, err
+	}
+	return l, nil
 }

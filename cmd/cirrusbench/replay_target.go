@@ -54,7 +54,7 @@ func (o *targetFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.retry, "retry", "none", "none; prometheus: retry network errors and 5xx as Prometheus does; prometheus+429: these too")
 	f.DurationVar(&o.retryFor, "retry-for", time.Minute, "give a request up when it has been retried for so long")
 	f.StringVar(&o.billedFrom, "billed-from", "", "Lambda's log of the run, to join by request id: a file, or cloudwatch:LOG-GROUP")
-	f.DurationVar(&o.billedWait, "billed-wait", 10*time.Second, "read the log again for so long while requests are missing in it")
+	f.DurationVar(&o.billedWait, "billed-wait", 30*time.Second, "read the log again for so long while requests are missing in it")
 }
 
 // check says all that is wrong with the flags that needs no file or network.
@@ -99,7 +99,7 @@ func (o *targetFlags) newSender(ctx context.Context, e *env, target string, maxI
 	if err != nil || o.billedFrom == "" {
 		return s, err
 	}
-	return ledgerSender{Ledger: replay.NewLedger(s, 0), url: s.URL()}, nil
+	return o.newLedgerSender(ctx, s)
 }
 
 // newHTTPSender makes the sender for a URL.

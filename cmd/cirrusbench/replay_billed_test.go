@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/cirrusbench/cirrusbench/internal/awsread/awsreadtest"
+	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+	"github.com/cirrusbench/cirrusbench/internal/replay"
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+// namedSender answers with a request id of its own each time.
+type namedSender struct{ n int }
+
+func (s *namedSender) Send(context.Context, *replay.Outgoing) replay.Response {
+	s.n++
+	return replay.Response{Status: 204, RequestID: fmt.Sprintf("00000000-0000-4000-8000-%012d", s.n)}
+}
+
+func (*namedSender) Close()      {}
+func (*namedSender) URL() string { return "https://example.com/api/v1/write" }
+
+// A run is joined with the log group; pages that repeat events and a throttle on the way change nothing.
+func TestBilledFromCloudWatch(t *testing.T) {
+	fake := &awsreadtest.CloudWatch{Group: "/aws/lambda/writer", PageSize: 3, Overlap: 1, Faults: []string{"throttle"}}
+	for i := range 20 {
+		fake.Events = append(fake.Events, awsreadtest.Event{
+			ID: fmt.Sprint(i), Time: time.Now(),
+			Message: fmt.Sprintf("REPORT RequestId: 00000000-0000-4000-8000-%012d\tDuration: 2.50 ms\tBilled Duration: 3 ms\tMemory Size: 128 MB\tMax Memory Used: 20 MB\t\n", i+1),
+		})
+	}
+	srv := httptest.NewServer(fake)
+	defer srv.Close()
+	defer fake.Close()
+	for k, v := range map[string]string{
+		"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": srv.URL, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+		"AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI-EXAMPLE", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(k, v)
+	}
+	o := &targetFlags{billedFrom: "cloudwatch:/aws/lambda/writer"}
+	s, err := o.newLedgerSender(t.Context(), &namedSender{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 18 {
+		s.Send(t.Context(), &replay.Outgoing{})
+	}
+	run := &stats.Run{StartedAt: time.Now()}
+	var said bytes.Buffer
+	if err := o.bill(t.Context(), &env{err: &said}, s, run); err != nil {
+		t.Fatal(err)
+	}
+	var got lambdalog.Observed
+	if err := json.Unmarshal(run.Billed, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Matched != 18 || got.Foreign != 2 || got.Unmatched != 0 || got.From != o.billedFrom || got.BilledMS.Sum.Value != 54*time.Millisecond || said.Len() > 0 {
+		t.Errorf("%+v, said %s", got, &said)
+	}
+}
