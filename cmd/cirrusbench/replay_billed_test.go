@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func TestBilledFromCloudWatch(t *testing.T) {
 	fake := &awsreadtest.CloudWatch{Group: "/aws/lambda/writer", PageSize: 3, Overlap: 1, Faults: []string{"throttle"}}
 	for i := range 20 {
 		fake.Events = append(fake.Events, awsreadtest.Event{
-			ID: fmt.Sprint(i), Time: time.Now(),
+			ID: strconv.Itoa(i), Time: time.Now(),
 			Message: fmt.Sprintf("REPORT RequestId: 00000000-0000-4000-8000-%012d\tDuration: 2.50 ms\tBilled Duration: 3 ms\tMemory Size: 128 MB\tMax Memory Used: 20 MB\t\n", i+1),
 		})
 	}
