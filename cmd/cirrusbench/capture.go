@@ -30,7 +30,7 @@ func newCaptureCommand(e *env) *cobra.Command {
 		Args:    argsRange(0, 0, ""),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCaptureSynthCommand(e), newCaptureInspectCommand(e))
+	cmd.AddCommand(newCaptureSynthCommand(e), newCaptureImportCommand(e), newCaptureInspectCommand(e))
 	return cmd
 }
 

@@ -72,6 +72,11 @@ func runExample(t *testing.T, line string) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
+	if strings.Contains(line, "capture import ./data") { // what a Prometheus makes
+		if err := os.CopyFS(filepath.Join(cmd.Dir, "data"), os.DirFS(filepath.Join("..", "..", "fixtures", "tsdb"))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

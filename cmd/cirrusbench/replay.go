@@ -187,6 +187,7 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	defer sender.Close()
 	target.URL = sender.URL()
 	warnOrder(e, o, plan, corpus)
+	warnBacklog(e, o.timestamps, plan, corpus)
 
 	x := &execution{e: e, o: o, corpus: corpus, sender: sender, target: target, labels: labels, objectives: objectives, secrets: secrets(header, o.target)}
 	if o.findMax {

@@ -251,6 +251,9 @@ func newSigner(ctx context.Context, spec string, getenv func(string) string) (fu
 		if err != nil {
 			return fmt.Errorf("renewing AWS credentials: %w", err)
 		}
+		if service == "s3" { // which wants to see what the signature is over
+			r.Header.Set("X-Amz-Content-Sha256", bodySHA256)
+		}
 		return signer.SignHTTP(ctx, k, r, bodySHA256, service, region, time.Now())
 	}, nil
 }

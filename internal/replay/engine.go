@@ -247,7 +247,10 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 func (e *engine) prepareAll(ctx context.Context) error {
 	p := &preparer{
 		corpus: e.Corpus, plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
-		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies, pass: -1, newestMS: newest(e.Corpus),
+		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies,
+	}
+	if e.Timestamps == Shift {
+		p.passes = newPasses(e.Corpus, e.Plan, e.start)
 	}
 	var batch []*job
 	hand := func() bool {

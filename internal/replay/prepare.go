@@ -22,8 +22,9 @@ const (
 	// Keep sends the captured bytes as they are. A receiver that stores by content sees duplicates from
 	// the second pass on.
 	Keep TimestampMode = "keep"
-	// Shift moves a whole pass through the corpus by one distance, so that the corpus' newest sample lies
-	// at the pass' first due time: gaps are preserved, nothing is in the future, every pass differs.
+	// Shift moves a whole pass through the corpus by one distance: gaps are preserved, nothing is in the
+	// future, and no series goes back in time from one pass to the next. The corpus' newest sample lies at the
+	// pass' first due time, or before it where passes follow each other faster than they were captured.
 	Shift TimestampMode = "shift"
 	// Now moves every request by itself, so that its newest sample lies at its own due time.
 	Now TimestampMode = "now"
@@ -42,12 +43,10 @@ type preparer struct {
 	maxDecoded int
 	start      time.Time            // wall clock of the run's start
 	since      func() time.Duration // since the start
-	newestMS   int64                // newest sample timestamp of the corpus
+	passes     *passes              // in the mode Shift
 
 	scratch   []byte
 	relabeled []byte
-	pass      int // -1 before the first
-	passDelta int64
 }
 
 // prepare returns plan entry n as a job. It reads and decodes, and so may fail; the job's body is its own.
@@ -115,11 +114,5 @@ func (p *preparer) delta(due time.Duration, pass int, entry *capture.Entry) int6
 	if p.mode == Now {
 		return dueMS - entry.MaxTimestampMS
 	}
-	if next := dueMS - p.newestMS; p.pass < 0 {
-		p.pass, p.passDelta = pass, next
-	} else if pass != p.pass {
-		// At least 1 ms further than the pass before, or a fast run would send a body twice.
-		p.pass, p.passDelta = pass, max(next, p.passDelta+1)
-	}
-	return p.passDelta
+	return p.passes.of(pass, dueMS)
 }
