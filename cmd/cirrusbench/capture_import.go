@@ -140,7 +140,8 @@ func importJSON(w io.Writer, source, location string, r *promtsdb.Result) error 
 		LeftOut    []leftOut `json:"left_out"`
 	}{
 		"cirrusbench/import/v1", tool(), source, location, r.Requests, r.Series, r.Samples, r.Histograms, r.Exemplars,
-		r.FromBlocks, r.FromLog, r.Blocks, r.Segments, r.First, r.Last, []leftOut{},
+		r.FromBlocks, r.FromLog, r.Blocks, r.Segments, r.First, r.Last,
+		[]leftOut{},
 	}
 	for _, l := range r.LeftOut {
 		x := leftOut{Reason: l.Reason, Unit: l.Unit}

@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -264,7 +265,7 @@ func TestIntegrationReplayAuth(t *testing.T) {
 		if c := class(good); !strings.HasPrefix(c, "http_4") || c == "http_403" {
 			t.Errorf("with the right key: %+v", good.Errors)
 		}
-		wrong := append(environ, "AWS_SECRET_ACCESS_KEY=canary-wrong")
+		wrong := slices.Concat(environ, []string{"AWS_SECRET_ACCESS_KEY=canary-wrong"})
 		bad := replayed(t, wrong, "--target", target, "--sigv4", "s3/us-east-1", "--requests", "3", "--fan-out", "1")
 		if class(bad) != "http_403" || !strings.Contains(bad.Errors[0].Example, "Signature") {
 			t.Errorf("with a wrong key: %+v", bad.Errors)

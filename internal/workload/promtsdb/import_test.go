@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -426,7 +427,7 @@ func seriesRecord(from, n int) []byte {
 }
 
 func logLabels(i int) labels.Labels {
-	return labels.FromStrings("__name__", "log_metric", "i", fmt.Sprint(i), "long", strings.Repeat("x", 300))
+	return labels.FromStrings("__name__", "log_metric", "i", strconv.Itoa(i), "long", strings.Repeat("x", 300))
 }
 
 // samplesRecord has one sample of every series at a time.
@@ -510,6 +511,7 @@ func TestImportBlockAndLog(t *testing.T) {
 // The end of the log may be missing; where it is damaged it ends, and that is said.
 func TestImportDamagedLog(t *testing.T) {
 	build := func(t *testing.T, damage func(b []byte) []byte, segmentsBehind int) Result {
+		t.Helper()
 		dir := t.TempDir()
 		wal := filepath.Join(dir, "wal")
 		w := &logWriter{}
@@ -592,7 +594,7 @@ func TestImportRefuses(t *testing.T) {
 			if err := os.WriteFile(path, flipped, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, _ = Import(t.Context(), good, put) //nolint:errcheck // only a panic would fail
+			_, _ = Import(t.Context(), good, put)
 		}
 	})
 	t.Run("the store fails", func(t *testing.T) {
