@@ -72,4 +72,6 @@ bash tools/chromium.sh
 
 BIN=$(cd "$(dirname "${BIN:-bin/cirrusbench}")" && pwd)/cirrusbench
 export CIRRUSBENCH_BINARY=$BIN
+# Every kind of line of a forecast, priced a second time in another language: 200 random scenarios to the cent.
+"$venv/bin/python" tools/recompute.py "$BIN" 200
 go test -tags integration -count=1 -run '^TestIntegration' -v ./internal/store ./cmd/cirrusbench
