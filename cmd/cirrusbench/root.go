@@ -115,6 +115,7 @@ billed into money and concurrency over 24 months.`,
 		newGateCommand(e),
 		newInvocationsCommand(e),
 		newForecastCommand(e),
+		newTuneCommand(e),
 		newLambdaHostCommand(e),
 		newVersionCommand(e),
 	)
