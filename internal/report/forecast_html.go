@@ -45,6 +45,9 @@ func ForecastHTML(w io.Writer, fc *cost.Result) error {
 	if drawn := drawable(fc.Architectures); len(drawn) > 0 {
 		s.Figure = totalsFigure(drawn)
 		s.FigureNote = "Dark bands are the 95 % sampling interval of the billed time, where it was measured; light ones the scenario's low and high."
+		if left := len(fc.Architectures) - len(drawn); left > 0 {
+			s.FigureNote += fmt.Sprintf(" The figures have room for %d architectures; %s in the tables only.", maxDrawn, areOrIs(left))
+		}
 		s.Details = []htmlTable{monthsTable(drawn)}
 		page.Sections = append(page.Sections, s, htmlSection{
 			ID: "services", Title: "Months by service", Plain: "What each month is made up of. All architectures share one scale.",
@@ -63,6 +66,7 @@ func ForecastHTML(w io.Writer, fc *cost.Result) error {
 		s := section("detail-"+strconv.Itoa(i), &k)
 		if i == 0 && len(fc.Analysis.Curve) > 1 && len(fc.Analysis.BreakEvens) > 0 {
 			s.Figure = curveFigure(fc)
+			s.FigureNote = "The dashed upright line is this forecast; diamonds are break-evens."
 			s.Details = []htmlTable{curveTable(fc)}
 		}
 		page.Sections = append(page.Sections, s)
@@ -104,6 +108,13 @@ func drawable(all []cost.ArchitectureResult) []cost.ArchitectureResult {
 	return drawn
 }
 
+func areOrIs(n int) string {
+	if n == 1 {
+		return "the last one is"
+	}
+	return fmt.Sprintf("the last %d are", n)
+}
+
 // dollars is an amount as a coordinate; it is never printed.
 func dollars(u cost.USD) float64 { return u.Decimal().Float64() }
 
@@ -111,7 +122,7 @@ func seriesClass(i int) string { return fmt.Sprintf("series k%d dash%d", i%8, i%
 
 // totalsFigure draws the total of each month as a line, with its interval as a band.
 func totalsFigure(all []cost.ArchitectureResult) template.HTML {
-	const top, bottom, height = legendHeight + 26, 330, 376
+	const above, depth, below = legendHeight + 26, 270, 46
 	low, high, months := math.Inf(1), 0.0, 0
 	desc := []string{"Total of each month in US dollars."}
 	var names []string
@@ -133,7 +144,9 @@ func totalsFigure(all []cost.ArchitectureResult) template.HTML {
 		last := a.Months[len(a.Months)-1]
 		desc = append(desc, fmt.Sprintf("%s: %s in %s, %s in %s.", clean(a.Name), a.Month1.Format(), a.Months[0].Month, last.Total.Format(), last.Month))
 	}
-	d := newDrawing("totals", height, "Cost of each month", strings.Join(desc, " "))
+	more := moreLegend(names)
+	top, bottom := float64(above+more), float64(above+more+depth)
+	d := newDrawing("totals", above+more+depth+below, "Cost of each month", strings.Join(desc, " "))
 	y := newScale(low, high, bottom, top)
 	title := "US dollars a month"
 	if y.log {
@@ -176,8 +189,43 @@ func totalsFigure(all []cost.ArchitectureResult) template.HTML {
 		}
 		d.path(seriesClass(i), line)
 	}
-	legend(d, 16, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
+	legendRows(d, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
 	return d.html()
+}
+
+// legendBreaks returns which names begin another row of a legend.
+func legendBreaks(names []string) map[int]bool {
+	breaks := make(map[int]bool)
+	x := 0.0
+	for i, name := range names {
+		width := 32 + 7.2*float64(len([]rune(name)))
+		if x > 0 && marginLeft+x+width > plotRight {
+			breaks[i] = true
+			x = 0
+		}
+		x += width + 26
+	}
+	return breaks
+}
+
+// legendRow is the height of a row of a legend behind the first.
+const legendRow = 20
+
+// moreLegend returns the height of the rows of a legend behind the first.
+func moreLegend(names []string) int { return legendRow * len(legendBreaks(names)) }
+
+// legendRows draws a legend in as many rows as it takes.
+func legendRows(d *drawing, names []string, sample func(i int, x, y float64)) {
+	breaks := legendBreaks(names)
+	first, y := 0, 16.0
+	for i := range names {
+		if end := i + 1; end == len(names) || breaks[end] {
+			from := first
+			legend(d, y, names[from:end], func(k int, x, y float64) { sample(from+k, x, y) })
+			first = end
+			y += legendRow
+		}
+	}
 }
 
 // serviceNames lists the services of all architectures, the dearest first. All
@@ -207,8 +255,12 @@ func serviceNames(all []cost.ArchitectureResult) (names []string, index map[stri
 
 // stackFigure draws each month as a bar of its services, a panel for each architecture.
 func stackFigure(all []cost.ArchitectureResult) template.HTML {
-	const perRow, panelHeight, top = 4, 190, legendHeight + 24
+	const perRow, panelHeight = 4, 190
 	names, index := serviceNames(all)
+	for i := range names {
+		names[i] = clean(names[i])
+	}
+	top := legendHeight + 24 + moreLegend(names)
 	columns := min(perRow, len(all))
 	rows := (len(all) + columns - 1) / columns
 	high := 0.0
@@ -267,18 +319,14 @@ func stackFigure(all []cost.ArchitectureResult) template.HTML {
 		}
 		d.text("label", "middle", left+width/2, below+36, cut(clean(a.Name), int(width/8)))
 	}
-	d.text("axis", "start", 4, top-12, "US dollars a month")
-	labels := make([]string, len(names))
-	for i, name := range names {
-		labels[i] = clean(name)
-	}
-	legend(d, 16, labels, func(i int, lx, ly float64) { d.rect(fmt.Sprintf("layer k%d", min(i, 7)), lx+6, ly-6, 12, 12, "") })
+	d.text("axis", "start", 4, float64(top-12), "US dollars a month")
+	legendRows(d, names, func(i int, lx, ly float64) { d.rect(fmt.Sprintf("layer k%d", min(i, 7)), lx+6, ly-6, 12, 12, "") })
 	return d.html()
 }
 
 // curveFigure draws the total of each architecture over the request rate.
 func curveFigure(fc *cost.Result) template.HTML {
-	const top, bottom, height = legendHeight + 26, 330, 386
+	const above, depth, below = legendHeight + 26, 270, 56
 	curve := fc.Analysis.Curve
 	low, high := math.Inf(1), 0.0
 	for _, p := range curve {
@@ -288,7 +336,13 @@ func curveFigure(fc *cost.Result) template.HTML {
 			}
 		}
 	}
-	d := newDrawing("curve", height, "Cost over the request rate",
+	var names []string
+	for i := range min(len(fc.Architectures), maxDrawn) {
+		names = append(names, cut(clean(fc.Architectures[i].Name), 24))
+	}
+	more := moreLegend(names)
+	top, bottom := float64(above+more), float64(above+more+depth)
+	d := newDrawing("curve", above+more+depth+below, "Cost over the request rate",
 		fmt.Sprintf("Total of the forecast for each architecture, from %s to %s requests an hour. The numbers are in the table below.",
 			quantity(curve[0].RequestsPerHour), quantity(curve[len(curve)-1].RequestsPerHour)))
 	y := newScale(low, high, bottom, top)
@@ -304,10 +358,7 @@ func curveFigure(fc *cost.Result) template.HTML {
 	}
 	d.line("frame", marginLeft, bottom, plotRight, bottom)
 	d.text("axis", "middle", (marginLeft+plotRight)/2, bottom+42, "requests an hour in month 1, log scale")
-	n := min(len(fc.Architectures), maxDrawn)
-	var names []string
-	for i := range n {
-		names = append(names, cut(clean(fc.Architectures[i].Name), 24))
+	for i := range names {
 		var line []point
 		for _, p := range curve {
 			if i < len(p.Totals) && dollars(p.Totals[i]) > 0 {
@@ -329,8 +380,7 @@ func curveFigure(fc *cost.Result) template.HTML {
 		d.line("frame", x.at(at), bottom-8, x.at(at), bottom+8)
 		d.mark(2, "point k7", x.at(at), bottom, fmt.Sprintf("%s and %s cost the same at %s requests an hour", clean(b.Baseline), clean(b.Candidate), quantity(*b.RequestsPerHour)))
 	}
-	legend(d, 16, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
-	d.text("note", "end", plotRight, 20, "dashed upright line: this forecast; diamonds: break-even")
+	legendRows(d, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
 	return d.html()
 }
 

@@ -125,3 +125,23 @@ func TestManyServices(t *testing.T) {
 		t.Error("the legend does not name the others")
 	}
 }
+
+// A legend of many architectures takes several rows and stays inside the figure.
+func TestLegendWraps(t *testing.T) {
+	names := []string{"cloudwatch-kinesis-fire…", "extension-sqs-shipper", "extension-waits", "small-messages", "cloudwatch-today", "direct-to-s3"}
+	breaks := legendBreaks(names)
+	if len(breaks) != 1 || breaks[0] || moreLegend(names) != legendRow || moreLegend(names[:2]) != 0 {
+		t.Errorf("breaks before %v", breaks)
+	}
+	d := newDrawing("x", 100, "x", "x")
+	var at []float64
+	legendRows(d, names, func(i int, x, y float64) {
+		if i != len(at) || x+32+7.2*float64(len([]rune(names[i]))) > plotRight {
+			t.Errorf("%d at %g, %g", i, x, y)
+		}
+		at = append(at, y)
+	})
+	if len(at) != len(names) || at[0] != 16 || at[len(at)-1] != 16+legendRow {
+		t.Errorf("rows at %v", at)
+	}
+}
