@@ -169,14 +169,17 @@ func (o *tuneOptions) read(e *env, args []string) ([]cost.TuneInput, error) {
 			}
 		}
 		if isRunFile(name) {
-			f := cost.Function{Memory: memory}
-			if err := readBilled(e, new(recordSource), []string{name}, &f); err != nil {
+			billed, stated, err := readRun(e, name)
+			if err != nil {
 				return nil, err
 			}
-			if f.Memory == 0 {
+			if memory == 0 {
+				memory = stated
+			}
+			if memory == 0 {
 				return nil, withHint(fmt.Errorf("%s does not state the memory size", name), "name it: 128="+name)
 			}
-			inputs = append(inputs, cost.TuneInput{Memory: f.Memory, Billed: f.Billed})
+			inputs = append(inputs, cost.TuneInput{Memory: memory, Billed: billed})
 			continue
 		}
 		before := 0
@@ -205,6 +208,16 @@ func (o *tuneOptions) read(e *env, args []string) ([]cost.TuneInput, error) {
 		}
 	}
 	return append(inputs, inputsOf(sizes)...), nil
+}
+
+// readRun reads what the target of a run said it billed.
+func readRun(e *env, name string) (cost.Billed, lambdalog.MB, error) {
+	r, label, closeInput, err := openInput(e, name)
+	if err != nil {
+		return cost.Billed{}, 0, err
+	}
+	defer closeInput()
+	return cost.BilledOfRun(r, label)
 }
 
 func inputsOf(sizes map[lambdalog.MB]*cost.Usage) []cost.TuneInput {

@@ -32,7 +32,7 @@ func Tune(w io.Writer, f Format, r *cost.TuneResult) error {
 	}{
 		{"Cost", &r.Cost, "the cheapest"},
 		{"Speed", &r.Speed, "the fastest"},
-		{"Balanced", &r.Balanced, fmt.Sprintf("%s of the weight on cost, the rest on speed", percentOf(r.Balance))},
+		{"Balanced", &r.Balanced, percentOf(r.Balance) + " of the weight on cost, the rest on speed"},
 	} {
 		text := fmt.Sprintf("%s MB, %s", count(int64(c.k.Memory)), c.why)
 		if len(c.k.Tied) > 0 {
