@@ -200,7 +200,7 @@ func ended(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(p.cmd.Process.Kill())
 	}
 	select {
-	case <-p.done:
+	case <-p.done: //nolint:errcheck // its exit code is what is asked for
 	case <-time.After(time.Minute):
 		ts.Fatalf("%s does not end\n%s", args[0], p.stderr)
 	}
