@@ -21,6 +21,7 @@ FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xarg
 .DEFAULT_GOAL := help
 .PHONY: gate-sim gate-live
 .PHONY: chromium uplot
+.PHONY: bench-replay bench-accuracy bench-deltas check-hlog
 .PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check lambda integration dist clean
 
 help: ## this list
@@ -45,6 +46,18 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 
 bench: ## benchmarks; each prints a ratio to a named peer or limit
 	@$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./cmd/cirrusbench-lambda | grep -vE '^(PASS|ok|\?)'
+
+bench-replay: build ## the load engine against wrk, hey and k6, which it installs; needs two quiet cores, some minutes
+	@BIN=$(BIN) bash tools/bench-replay.sh
+
+bench-accuracy: build ## due times, stalls and captured gaps against what they should be; needs a quiet machine, 2 min
+	@$(GO) run ./tools/bench-accuracy $(abspath $(BIN))
+
+bench-deltas: ## D2–D5 of 100 million latencies against numpy, which it installs
+	@bash tools/bench-deltas.sh
+
+check-hlog: build ## a log of replay read by HdrHistogram's Java tool, which it installs
+	@BIN=$(BIN) bash tools/check-hlog.sh
 
 lint: ## golangci-lint
 	@$(GO) run $(GOLANGCI_LINT) run --allow-parallel-runners ./...

@@ -193,7 +193,7 @@ func (j *gateJob) measure(ctx context.Context, side *gateSide) (*stats.GateSampl
 	o := j.options
 	config := replay.Config{
 		Corpus: j.corpus, Plan: j.plan, Sender: side.sender, Destination: destination(side.target), Timestamps: replay.TimestampMode(o.timestamps),
-		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
+		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, DrainTimeout: o.drainTimeout, MaxDecoded: int(o.maxDecoded),
 		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel, Secrets: j.secrets,
 	}
 	result, err := replay.Run(ctx, config)

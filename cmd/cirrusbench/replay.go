@@ -109,6 +109,7 @@ a second one kills.
 // check looks at every flag before any file is read: wrong usage comes first, and all of it at once.
 func (o *replayOptions) check(e *env) (pc replay.PlanConfig, objectives []replay.Objective, err error) {
 	pc, planErr := o.config(e.getenv)
+	pc.Terms = o.terms()
 	errs := []error{
 		planErr, o.targetFlags.check(), o.shardFlags.check(pc.Shard, o.findMax || o.dryRun),
 		oneOf("order", o.order, "source", "none"), oneOf("timestamps", o.timestamps, "keep", "shift", "now"),
@@ -207,6 +208,13 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	return ending(run)
 }
 
+// terms are how requests are sent, as far as it makes two runs different ones.
+func (o *replayOptions) terms() replay.Terms {
+	return replay.Terms{
+		Order: replay.Order(o.order), Timestamps: replay.TimestampMode(o.timestamps), Timeout: o.timeout, MaxInFlight: o.maxInFlight, Retry: o.retry,
+	}
+}
+
 // execution is everything that a run needs but its plan.
 type execution struct {
 	e          *env
@@ -225,7 +233,7 @@ func (x *execution) config(plan *replay.Plan) replay.Config {
 	o := x.o
 	return replay.Config{
 		Corpus: x.corpus, Plan: plan, Sender: x.sender, Destination: destination(x.target), Timestamps: replay.TimestampMode(o.timestamps),
-		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, MaxDecoded: int(o.maxDecoded),
+		Order: replay.Order(o.order), MaxInFlight: o.maxInFlight, Timeout: o.timeout, DrainTimeout: o.drainTimeout, MaxDecoded: int(o.maxDecoded),
 		Retry: o.retries(), HashBodies: o.sigv4 != "", FanOutLabel: o.fanOutLabel,
 		Secrets: x.secrets, StartAt: x.startAt, Observe: x.e.observe,
 	}
@@ -280,6 +288,9 @@ func ending(run *stats.Run) error {
 	case run.Counts.OK == 0:
 		return withHint(&statusError{code: exitInvalid, msg: "INVALID: no request was answered with success, so there is no latency to speak of; most failed with " + mostFrequent(run.Errors)},
 			"is the target up, and does it take remote write at this path?")
+	case run.Client.Verdict != "valid" && run.Counts.NotSent > 0:
+		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + strings.Join(run.Client.Reasons, "; ")},
+			"the target is slower than the plan: lower --rate, or give it more time with --drain-timeout")
 	case run.Client.Verdict != "valid":
 		invalid := &statusError{code: exitInvalid, msg: "INVALID: the load generator was the limit: " + strings.Join(run.Client.Reasons, "; ")}
 		if broken := brokenObjectives(run); broken != nil {

@@ -29,7 +29,7 @@ type targetFlags struct {
 	caCert, cert, key      string
 	insecure, http1        bool
 	unixSocket, proxy      string
-	timeout                time.Duration
+	timeout, drainTimeout  time.Duration
 	retry                  string
 	retryFor               time.Duration
 	billedFrom             string
@@ -51,6 +51,7 @@ func (o *targetFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.unixSocket, "unix-socket", "", "connect to this socket instead of the host in --target")
 	f.StringVar(&o.proxy, "proxy", "", "URL of a proxy (default: HTTPS_PROXY, HTTP_PROXY, NO_PROXY)")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "for one attempt")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", time.Minute, "after the last request was due, go on starting those that wait for this long (0: until all are sent)")
 	f.StringVar(&o.retry, "retry", "none", "none; prometheus: retry network errors and 5xx as Prometheus does; prometheus+429: these too")
 	f.DurationVar(&o.retryFor, "retry-for", time.Minute, "give a request up when it has been retried for so long")
 	f.StringVar(&o.billedFrom, "billed-from", "", "Lambda's log of the run, to join by request id: a file, or cloudwatch:LOG-GROUP")
@@ -62,6 +63,9 @@ func (o *targetFlags) check() error {
 	var errs []error
 	if o.timeout <= 0 {
 		errs = append(errs, fmt.Errorf("timeout must be positive, not %v", o.timeout))
+	}
+	if o.drainTimeout < 0 {
+		errs = append(errs, fmt.Errorf("drain-timeout must not be negative, not %v", o.drainTimeout))
 	}
 	if o.retryFor <= 0 {
 		errs = append(errs, fmt.Errorf("retry-for must be positive, not %v", o.retryFor))

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"runtime"
 	"runtime/metrics"
 	"time"
 
@@ -94,9 +93,10 @@ func readUse() use {
 	return u
 }
 
-func (u use) minus(before use) ClientUse {
+// minus is what was used since before, by a process that may use so many processors if no quota says fewer.
+func (u use) minus(before use, processors int) ClientUse {
 	c := ClientUse{
-		CPU: u.cpu - before.cpu, Wall: u.at.Sub(before.at), CPUs: min(float64(runtime.GOMAXPROCS(0)), machine{os.DirFS("/")}.quota()),
+		CPU: u.cpu - before.cpu, Wall: u.at.Sub(before.at), CPUs: min(float64(processors), machine{os.DirFS("/")}.quota()),
 		ThrottledPeriods: u.kernel.throttledPeriods - before.kernel.throttledPeriods, Throttled: u.kernel.throttled - before.kernel.throttled,
 	}
 	if total := u.kernel.total - before.kernel.total; total > 0 {

@@ -14,6 +14,7 @@ type job struct {
 	late     time.Duration // open loop: how long after its due time it was submitted
 	zero     time.Duration // when the measured part begins
 	source   int
+	virtual  int // the corpus object and its replica: object·FanOut + replica
 	req      Outgoing
 	budget   int64 // bytes of the look-ahead budget that it gives back when done
 }
@@ -21,22 +22,18 @@ type job struct {
 // dispatcher hands jobs to workers: at most one job a source in flight when order is kept, jobs of a
 // source in the order they were submitted, longest-waiting source first.
 type dispatcher struct {
-	mu      sync.Mutex
-	idle    []chan *job // guarded by mu: waiting workers, the last to go idle first (its connection is warm)
-	queues  [][]*job    // guarded by mu: by source, the jobs behind the one in flight
-	busy    []bool      // guarded by mu: by source, one is in flight or ready
-	ready   []*job      // guarded by mu: may start, no worker was idle
-	pending int         // guarded by mu: submitted and not yet with a worker
-	out     int         // guarded by mu: with a worker
-	room    *sync.Cond  // signalled when pending falls to low, or all is done that waitIdle waits for
-	low     int         // guarded by mu: what waitRoom waits for; -1 when nobody does
-	idling  bool        // guarded by mu: waitIdle waits
-	order   Order
-	closed  bool // guarded by mu
+	mu     sync.Mutex
+	idle   []chan *job // guarded by mu: waiting workers, the last to go idle first (its connection is warm)
+	turns  turns       // guarded by mu: what is submitted and not yet with a worker
+	out    int         // guarded by mu: with a worker
+	room   *sync.Cond  // signalled when what waits falls to low, or all is done that waitIdle waits for
+	low    int         // guarded by mu: what waitRoom waits for; -1 when nobody does
+	idling bool        // guarded by mu: waitIdle waits
+	closed bool        // guarded by mu
 }
 
 func newDispatcher(order Order, sources int) *dispatcher {
-	d := &dispatcher{order: order, low: -1, queues: make([][]*job, sources), busy: make([]bool, sources)}
+	d := &dispatcher{turns: newTurns(order, sources), low: -1}
 	d.room = sync.NewCond(&d.mu)
 	return d
 }
@@ -46,16 +43,8 @@ func newDispatcher(order Order, sources int) *dispatcher {
 func (d *dispatcher) submit(j *job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.closed || !d.turns.admit(j) {
 		return
-	}
-	if d.order == OrderSource {
-		if d.busy[j.source] {
-			d.queues[j.source] = append(d.queues[j.source], j)
-			d.pending++
-			return
-		}
-		d.busy[j.source] = true
 	}
 	if last := len(d.idle) - 1; last >= 0 {
 		worker := d.idle[last]
@@ -65,33 +54,21 @@ func (d *dispatcher) submit(j *job) {
 		worker <- j // buffered, and the worker waits: never blocks
 		return
 	}
-	d.ready = append(d.ready, j)
-	d.pending++
+	d.turns.hold(j)
 }
 
 // next returns the worker's next job, or nil when the run is over. done is the job it has just finished.
 func (d *dispatcher) next(worker chan *job, done *job) *job {
 	d.mu.Lock()
 	if done != nil {
-		if d.out--; d.idling && d.pending+d.out == 0 {
+		if d.out--; d.idling && d.turns.waiting+d.out == 0 {
 			d.room.Signal()
 		}
+		d.turns.done(done)
 	}
-	if done != nil && d.order == OrderSource {
-		if q := d.queues[done.source]; len(q) > 0 {
-			d.ready = append(d.ready, q[0])
-			q[0] = nil
-			d.queues[done.source] = q[1:]
-		} else {
-			d.busy[done.source] = false
-		}
-	}
-	if len(d.ready) > 0 {
-		j := d.ready[0]
-		d.ready[0] = nil
-		d.ready = d.ready[1:]
+	if j := d.turns.take(); j != nil {
 		d.out++
-		if d.pending--; d.pending == d.low {
+		if d.turns.waiting == d.low {
 			d.room.Signal()
 		}
 		d.mu.Unlock()
@@ -112,11 +89,11 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 func (d *dispatcher) waitRoom(limit int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pending < limit {
+	if d.turns.waiting < limit {
 		return
 	}
 	d.low = limit / 2
-	for d.pending > d.low && !d.closed {
+	for d.turns.waiting > d.low && !d.closed {
 		d.room.Wait()
 	}
 	d.low = -1
@@ -127,7 +104,7 @@ func (d *dispatcher) waitIdle() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.idling = true
-	for d.pending+d.out > 0 && !d.closed {
+	for d.turns.waiting+d.out > 0 && !d.closed {
 		d.room.Wait()
 	}
 	d.idling = false
@@ -144,9 +121,7 @@ func (d *dispatcher) close() {
 func (d *dispatcher) cancel() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ready = nil
-	clear(d.queues)
-	d.pending = 0
+	d.turns.drop()
 	d.finish() // which wakes waitRoom
 }
 

@@ -37,8 +37,11 @@ type Config struct {
 	Timeout     time.Duration // of one request; > 0
 	MaxDecoded  int           // cap on one object's decoded size in bytes; 0 = remotewrite's default
 	Retry       Retry
-	HashBodies  bool   // the sender signs: fill Outgoing.SHA256
-	FanOutLabel string // the label that a fan-out sets to the replica's cluster; "" = cluster
+	// DrainTimeout bounds how long requests that wait for their source's turn or for a slot go on being started after
+	// the last of the plan was due; what is left then counts as not sent and makes the run invalid. 0 = no bound.
+	DrainTimeout time.Duration
+	HashBodies   bool   // the sender signs: fill Outgoing.SHA256
+	FanOutLabel  string // the label that a fan-out sets to the replica's cluster; "" = cluster
 	// Secrets are values that must not reach a result; a target may repeat them in its answers.
 	Secrets []string
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
@@ -119,8 +122,8 @@ func newEngine(c Config) (*engine, error) {
 	if c.FanOutLabel == "" {
 		c.FanOutLabel = "cluster"
 	}
-	e := &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor}
-	if runtime.GOMAXPROCS(0) == 1 {
+	e := &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor, processors: runtime.GOMAXPROCS(0)}
+	if e.processors == 1 {
 		e.spin = 0 // the workers need the one processor
 	}
 	var err error
@@ -152,6 +155,10 @@ type engine struct {
 	notReady int           // the feeder's own, like zero
 	zero     time.Duration // when the measured part begins
 
+	processors int   // that this process may use
+	noLoop     bool  // a test wants the workers
+	loop       *loop // the fast path; nil: workers send
+
 	sources                []Source // by object and replica
 	names                  []string // of the distinct sources
 	captured               []string // by object: the source that it was captured from, which names its pair
@@ -178,7 +185,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	// A little lead lets the workers start before anything is due, and in an open loop the preparer fill much of the
 	// look-ahead.
 	lead := 20 * time.Millisecond
-	if e.Plan.Loop == Open {
+	if e.Plan.Loop == Open && !e.static() {
 		lead = 250 * time.Millisecond
 	}
 	e.start = time.Now().Add(max(lead, time.Until(e.StartAt)))
@@ -189,51 +196,51 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	defer stopFeeding(nil)
 	e.interrupted = ctx.Done()
 
-	recorders := make([]*stats.Recorder, e.workers)
-	var work sync.WaitGroup
-	for i := range recorders {
-		recorders[i] = stats.NewRecorder()
-		work.Go(func() { e.work(recorders[i]) }) //nolint:contextcheck // what is sent is waited for, also after the end of ctx
+	e.zero = e.Plan.Due(e.Plan.Warmup)
+	var err error
+	if e.loop, err = newLoop(e, e.inline); err != nil { //nolint:contextcheck // what has been started is waited for, also after the end of ctx
+		return nil, err
 	}
 	var prep sync.WaitGroup
-	prep.Go(func() {
-		// The cause stands before the look-ahead ends, or the feeder would take the end for the plan's.
-		defer close(e.prepared)
-		if err := e.prepareAll(feedCtx); err != nil {
-			stopFeeding(err)
+	if e.loop == nil || !e.static() {
+		prep.Go(func() {
+			// The cause stands before the look-ahead ends, or the feeder would take the end for the plan's.
+			defer e.nudge()
+			defer close(e.prepared)
+			if err := e.prepareAll(feedCtx); err != nil {
+				stopFeeding(err)
+			}
+		})
+	}
+	execute := e.viaWorkers
+	if e.loop != nil {
+		defer e.loop.close()
+		execute = e.viaLoop
+		if e.processors == 1 {
+			// The loop has a thread of its own, which sleeps in the kernel and should not keep Go's only processor meanwhile.
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 		}
-	})
+	}
 	stopProgress := e.reportProgress()
-
-	// A cancelled run starts nothing more, also while the feeder is held up.
-	detach := context.AfterFunc(feedCtx, e.disp.cancel)
-	whole := e.feed(feedCtx)
-	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
-	if detach(); whole {
-		e.disp.close()
-	} else {
-		e.disp.cancel()
+	total, use := execute(ctx, feedCtx, func() {
+		stopFeeding(nil)
+		prep.Wait()
+	})
+	stopProgress()
+	if e.loop != nil && e.loop.err != nil {
+		return nil, e.loop.err
 	}
 	failed := context.Cause(feedCtx)
-	stopFeeding(nil)
-	prep.Wait()
-	work.Wait()
-	stopProgress()
-	if failed != nil && ctx.Err() == nil {
+	if failed != nil && !errors.Is(failed, context.Canceled) && ctx.Err() == nil {
 		return nil, failed
 	}
-
 	if e.Plan.Loop == Closed {
 		use = readUse() // here the last answers are most of a short run
-	}
-	total := stats.NewRecorder()
-	for _, r := range recorders {
-		total.Merge(r)
 	}
 	res := &Result{
 		Recorder: total, StartedAt: startedAt.UTC(), MeasuredAt: startedAt.Add(e.zero).UTC(),
 		FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
-		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before),
+		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before, e.processors),
 	}
 	sent := int(total.Counts().Sent)
 	if res.Planned == 0 {
@@ -243,8 +250,73 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	return res, nil
 }
 
-// prepareAll fills the look-ahead in plan order and closes it at the end.
-func (e *engine) prepareAll(ctx context.Context) error {
+// viaLoop runs the plan on the loop's one thread.
+func (e *engine) viaLoop(ctx, feedCtx context.Context, endFeeding func()) (*stats.Recorder, use) {
+	l := e.loop
+	fed := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { l.run(feedCtx, fed) })
+	defer context.AfterFunc(ctx, l.stop)()
+	detach := context.AfterFunc(feedCtx, l.stop)
+	<-fed
+	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
+	detach()
+	endFeeding()
+	wg.Wait()
+	return l.rec, use
+}
+
+// viaWorkers runs the plan with a goroutine for each request in flight.
+func (e *engine) viaWorkers(ctx, feedCtx context.Context, endFeeding func()) (*stats.Recorder, use) {
+	recorders := make([]*stats.Recorder, e.workers)
+	var work sync.WaitGroup
+	for i := range recorders {
+		recorders[i] = stats.NewRecorder()
+		work.Go(func() { e.work(recorders[i]) }) //nolint:contextcheck // what is sent is waited for, also after the end of ctx
+	}
+	// A cancelled run starts nothing more, also while the feeder is held up.
+	detach := context.AfterFunc(feedCtx, e.disp.cancel)
+	whole := e.feed(feedCtx)
+	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
+	if detach(); whole {
+		e.disp.close()
+		if e.DrainTimeout > 0 {
+			defer time.AfterFunc(e.DrainTimeout, e.disp.cancel).Stop()
+		}
+	} else {
+		e.disp.cancel()
+	}
+	defer context.AfterFunc(ctx, e.disp.cancel)() // drop what waits also now
+	endFeeding()
+	work.Wait()
+	total := stats.NewRecorder()
+	for _, r := range recorders {
+		total.Merge(r)
+	}
+	return total, use
+}
+
+// nudge tells a loop that waits for prepared jobs that there are some, or that there will be none.
+func (e *engine) nudge() {
+	if e.loop != nil && e.loop.hungry.Swap(false) {
+		e.loop.wake()
+	}
+}
+
+// static says that bodies go out as they are in memory: there is nothing to prepare ahead of time.
+func (e *engine) static() bool {
+	return e.Timestamps == Keep && e.Plan.FanOut <= 1 && e.Corpus.InMemory() && !e.HashBodies
+}
+
+// inline returns what makes jobs on the spot, where that costs next to nothing: nil where it does not.
+func (e *engine) inline() (*preparer, *walk) {
+	if !e.static() {
+		return nil, nil
+	}
+	return e.preparer(), e.walk()
+}
+
+func (e *engine) preparer() *preparer {
 	p := &preparer{
 		corpus: e.Corpus, plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
 		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies,
@@ -252,6 +324,38 @@ func (e *engine) prepareAll(ctx context.Context) error {
 	if e.Timestamps == Shift {
 		p.passes = newPasses(e.Corpus, e.Plan, e.start)
 	}
+	return p
+}
+
+// walk yields the entries of the plan that this shard owns.
+type walk struct {
+	plan     *Plan
+	n, owned int
+	patience int // a plan of which that many entries in a row from the first are not ours has none for us
+}
+
+func (e *engine) walk() *walk {
+	return &walk{plan: e.Plan, patience: len(e.sources) * max(e.Plan.Shard.Total, 1)}
+}
+
+func (w *walk) next() (n int, ok bool, err error) {
+	total := w.plan.Total()
+	for ; total == 0 || w.n < total; w.n++ {
+		if w.plan.Owns(w.n) {
+			w.owned++
+			w.n++
+			return w.n - 1, true, nil
+		}
+		if w.n > w.patience && w.owned == 0 {
+			return 0, false, errNothingOwned
+		}
+	}
+	return 0, false, nil
+}
+
+// prepareAll fills the look-ahead in plan order and closes it at the end.
+func (e *engine) prepareAll(ctx context.Context) error {
+	p, w := e.preparer(), e.walk()
 	var batch []*job
 	hand := func() bool {
 		if len(batch) == 0 {
@@ -260,23 +364,24 @@ func (e *engine) prepareAll(ctx context.Context) error {
 		select {
 		case e.prepared <- batch:
 			batch = nil
+			e.nudge()
 			return true
 		case <-ctx.Done():
 			return false
 		}
 	}
-	total, owned := e.Plan.Total(), 0
-	for n := 0; total == 0 || n < total; n++ {
+	for {
 		if stopped(ctx) {
 			return nil // that the caller stops is not the preparer's failure
 		}
-		if !e.Plan.Owns(n) {
-			if n > len(e.sources)*max(e.Plan.Shard.Total, 1) && owned == 0 {
-				return errNothingOwned
-			}
-			continue
+		n, ok, err := w.next()
+		if err != nil {
+			return err
 		}
-		owned++
+		if !ok {
+			hand()
+			return nil
+		}
 		// Preparing is the one thing here that computes for long. On two processors it would hold one for a whole
 		// time slice of 10 ms, and whoever has something due would wait.
 		runtime.Gosched()
@@ -296,8 +401,6 @@ func (e *engine) prepareAll(ctx context.Context) error {
 			return nil
 		}
 	}
-	hand()
-	return nil
 }
 
 func stopped(ctx context.Context) bool { return ctx.Err() != nil }
@@ -318,7 +421,6 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 	}
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)
-	e.zero = e.Plan.Due(e.Plan.Warmup)
 	var end *time.Timer // of a closed loop by time: the feeder may be held up, and the end comes without it
 	defer func() {
 		if end != nil {
@@ -412,8 +514,10 @@ func (e *engine) work(rec *stats.Recorder) {
 		if j == nil {
 			return
 		}
-		// A closed loop by time starts nothing after its end, also of what was submitted before.
-		if over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration; over {
+		// A closed loop by time starts nothing after its end, also of what was submitted before; nor does an interrupted run,
+		// whose dispatcher may learn of it a moment later.
+		over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration
+		if over || isClosed(e.interrupted) {
 			e.budget.release(j.budget) // the preparer may wait for it
 		} else {
 			e.send(j, rec)
@@ -425,30 +529,48 @@ func (e *engine) work(rec *stats.Recorder) {
 	}
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // send delivers one job and records it. It does not take the run's context: what is sent is waited for.
 func (e *engine) send(j *job, rec *stats.Recorder) {
+	started := e.since()
+	e.begin(j, started)
+	resp := e.attempts(&j.req, started)
+	e.finish(j, rec, started, e.since(), &resp)
+}
+
+// begin counts a job as being sent.
+func (e *engine) begin(j *job, started time.Duration) {
 	e.live.sent.Add(1)
 	e.live.inFlight.Add(1)
-	started := e.since()
 	if e.Plan.Loop == Closed {
 		j.due = started
 	}
-	resp := e.attempts(&j.req, started)
-	finished := e.since()
-	e.live.inFlight.Add(-1)
+}
 
-	object, _, _ := e.Plan.Object(j.n)
+// finish records a job with the last of its answers.
+func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Duration, resp *Response) {
+	e.live.inFlight.Add(-1)
 	o := stats.Observation{
 		// A fan-out's clusters are the captured one many times: their latencies are one pair's.
-		Pair: stats.PairKey{Source: e.captured[object], Destination: e.Destination},
+		Pair: stats.PairKey{Source: e.captured[j.virtual/e.Plan.FanOut], Destination: e.Destination},
 		// The measured part has its own zero: its first second is the timeline's first.
 		Intended: j.due - j.zero, Started: started - j.zero, Done: finished - j.zero,
 		Status: resp.Status, Samples: int64(j.req.Samples), Bytes: int64(len(j.req.Body)), Warmup: j.warmup, Retries: j.req.Attempt,
 	}
-	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, &resp)
+	o.Outcome, o.ErrorClass, o.ErrorExample, o.SamplesWritten = judge(&j.req, resp)
 	o.Unconfirmed = o.Outcome == stats.OK && j.req.Version == remotewrite.V2 && !resp.Confirmed
-	for _, secret := range e.Secrets {
-		o.ErrorExample = strings.ReplaceAll(o.ErrorExample, secret, "[masked]")
+	if o.ErrorExample != "" {
+		for _, secret := range e.Secrets {
+			o.ErrorExample = strings.ReplaceAll(o.ErrorExample, secret, "[masked]")
+		}
 	}
 	if e.Observe != nil {
 		e.Observe(j.n, &o)

@@ -39,8 +39,19 @@ type Plan struct {
 	FanOut      int           // how many clusters each object is sent as, one after the other; at least 1
 	Seed        uint64        // of every random choice
 	Shard       Shard         // the part that this process executes
+	Terms       Terms         // how the requests are sent, as far as it belongs to the plan's identity
 
 	owners []int // by source number of an object's replica: its shard; nil unless split by source
+}
+
+// Terms are what, beside objects and due times, makes two plans different: runs that differ in them measure different
+// things. The engine takes them from [Config]; here they are for the hash.
+type Terms struct {
+	Order       Order
+	Timestamps  TimestampMode
+	Timeout     time.Duration // of one attempt
+	MaxInFlight int           // counts in an open loop only
+	Retry       string        // by its name
 }
 
 // PlanConfig is what a user asks for; zero values mean "not given".
@@ -63,6 +74,7 @@ type PlanConfig struct {
 	Shard          Shard
 	Times          []time.Time // by object, ascending: when it was captured; needed for Speed
 	Sources        []string    // by object and replica (object·FanOut + replica); needed for a shard by source
+	Terms          Terms
 }
 
 // maxPlanned bounds a plan, and maxEntries the search in one; at a thousand requests a second a plan may
@@ -154,7 +166,7 @@ func NewPlan(c PlanConfig) (*Plan, error) {
 	}
 	p := &Plan{
 		Loop: Open, Warmup: c.WarmupRequests, Requests: c.Requests, Objects: c.Objects, FanOut: max(c.FanOut, 1),
-		Seed: c.Seed, Shard: c.Shard,
+		Seed: c.Seed, Shard: c.Shard, Terms: c.Terms,
 	}
 	virtual := p.Objects * p.FanOut
 	if c.Speed > 0 && len(c.Times) != c.Objects {
@@ -302,7 +314,7 @@ func (p *Plan) Own() (warmup, measured int) {
 }
 
 // SHA256 identifies the plan: two runs with equal plan hashes sent the same objects at the same intended
-// times. keys are the corpus objects' keys in order. Due times are a pure function of what is hashed. The
+// times and on the same [Terms]. keys are the corpus objects' keys in order. Due times are a pure function of what is hashed. The
 // shards of a plan share its hash.
 func (p *Plan) SHA256(keys iter.Seq[string]) string {
 	h := sha256.New()
@@ -310,8 +322,14 @@ func (p *Plan) SHA256(keys iter.Seq[string]) string {
 	if p.Pacer != nil {
 		pacer = p.Pacer.String()
 	}
-	head := fmt.Sprintf("cirrusbench/plan/v1 %s %s concurrency=%d warmup=%d requests=%d duration=%d objects=%d fan_out=%d seed=%d\n",
-		p.Loop, pacer, p.Concurrency, p.Warmup, p.Requests, p.Duration, p.Objects, p.FanOut, p.Seed)
+	terms := p.Terms
+	if p.Loop == Closed {
+		terms.MaxInFlight = 0
+	}
+	head := fmt.Sprintf("cirrusbench/plan/v2 %s %s concurrency=%d warmup=%d requests=%d duration=%d objects=%d fan_out=%d seed=%d "+
+		"order=%s timestamps=%s timeout=%d max_in_flight=%d retry=%s\n",
+		p.Loop, pacer, p.Concurrency, p.Warmup, p.Requests, p.Duration, p.Objects, p.FanOut, p.Seed,
+		terms.Order, terms.Timestamps, terms.Timeout, terms.MaxInFlight, terms.Retry)
 	h.Write([]byte(head))
 	for k := range keys {
 		h.Write([]byte(k + "\n"))

@@ -108,6 +108,11 @@ func TestPlanSHA256(t *testing.T) {
 		"other arrivals":   sum(func(c *PlanConfig) { c.Poisson = true; c.Duration = 0; c.Requests = 10 }, "a", "b"),
 		"another fan-out":  sum(func(c *PlanConfig) { c.FanOut = 2 }, "a", "b"),
 		"another seed":     sum(func(c *PlanConfig) { c.Seed = 2 }, "a", "b"),
+		"order not kept":   sum(func(c *PlanConfig) { c.Terms.Order = OrderNone }, "a", "b"),
+		"timestamps kept":  sum(func(c *PlanConfig) { c.Terms.Timestamps = Keep }, "a", "b"),
+		"another timeout":  sum(func(c *PlanConfig) { c.Terms.Timeout = time.Second }, "a", "b"),
+		"fewer in flight":  sum(func(c *PlanConfig) { c.Terms.MaxInFlight = 3 }, "a", "b"),
+		"retries":          sum(func(c *PlanConfig) { c.Terms.Retry = "prometheus" }, "a", "b"),
 		"another boundary": sum(same, "ab", ""),
 	} {
 		if other == base {

@@ -71,7 +71,7 @@ func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
 	} else {
 		j = new(job)
 	}
-	*j = job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: source.number}
+	*j = job{n: n, warmup: n < p.plan.Warmup, due: p.plan.Due(n), source: source.number, virtual: object*p.plan.FanOut + replica}
 	j.req = Outgoing{
 		Org: entry.Key.Org, Cluster: source.Cluster, Version: entry.Key.Version, Body: raw, Warmup: j.warmup,
 		Samples: entry.Samples, Histograms: entry.Histograms, Exemplars: entry.Exemplars,

@@ -413,7 +413,7 @@ func FuzzRawAnswer(f *testing.F) {
 			defer func() { _ = server.Close() }()
 			_, _ = server.Write(answer)
 		})
-		c := &rawConn{conn: client, in: make([]byte, 64)}
+		c := &rawConn{conn: client, answer: answerReader{in: make([]byte, 64)}}
 		got := c.readAnswer()
 		_ = client.Close()
 		wg.Wait()

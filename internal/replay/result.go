@@ -32,6 +32,11 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 		run.Client.Verdict = "invalid"
 		run.Client.Reasons = append(run.Client.Reasons, "no request was answered with success, so there is no latency to speak of")
 	}
+	if r.NotSent > 0 && !r.Interrupted {
+		run.Client.Verdict = "invalid"
+		run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf(
+			"%d requests were not sent, because %v after the last was due they still waited behind others: their latencies, the worst, are missing", r.NotSent, c.DrainTimeout))
+	}
 	r.spread(run, c.Plan)
 	if r.NotReady > 0 && r.NotReady*100 > r.Planned {
 		run.Client.Verdict = "invalid"

@@ -17,6 +17,14 @@ func tightenTimer() {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 }
 
+// favourThread asks the kernel to prefer this thread to others that are ready to run: what is due should not wait for a
+// neighbour's time slice. It takes no more time than before. The thread must be locked. Without the right to do so
+// (CAP_SYS_NICE) nothing changes.
+func favourThread() {
+	const niceness = -10
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceness)
+}
+
 // nap sleeps about d in the kernel. time.Sleep would go through the network poller, whose timer
 // granularity is 1 ms.
 func nap(d time.Duration) {

@@ -175,15 +175,6 @@ func newDeltaSet(count int64, minMS float64, p [5]float64, bound func(p float64)
 	}
 }
 
-// exactDeltaSet takes ascending latencies in milliseconds, at least one.
-func exactDeltaSet(sorted []float64) DeltaSet {
-	var p [5]float64
-	for i, q := range [...]float64{qMedian, qD2, qD3, qD4, qD5} {
-		p[i] = quantileSorted(sorted, q)
-	}
-	return newDeltaSet(int64(len(sorted)), sorted[0], p, func(float64) float64 { return 0 })
-}
-
 // Deltas returns the median and D2 to D5 of everything recorded, with the error
 // bound of a histogram. It is all zero when nothing is recorded.
 func (h *Histogram) Deltas() DeltaSet {
@@ -363,22 +354,16 @@ func (c *DeltaCollector) Result() (*Deltas, error) {
 	if c.used == 0 {
 		return nil, c.noLatency()
 	}
-	d := &Deltas{}
+	var d *Deltas
 	if c.method == DeltaHDR {
 		d = DeltasFromHistograms(c.hists)
 	} else {
-		d.Method = DeltaExact
-		d.Pairs = make([]PairDeltas, 0, len(c.exact))
-		pooled := make([]float64, 0, c.used)
-		for _, key := range slices.SortedFunc(maps.Keys(c.exact), PairKey.Compare) {
-			samples := c.exact[key]
-			slices.Sort(samples)
-			d.Pairs = append(d.Pairs, PairDeltas{key.Source, key.Destination, exactDeltaSet(samples)})
-			pooled = append(pooled, samples...)
+		keys := slices.SortedFunc(maps.Keys(c.exact), PairKey.Compare)
+		rows := make([][]float64, len(keys))
+		for i, key := range keys {
+			rows[i] = c.exact[key]
 		}
-		slices.Sort(pooled)
-		d.Summary = summarize(d.Pairs)
-		d.Pooled = exactDeltaSet(pooled)
+		d = ExactDeltas(keys, rows, 1)
 	}
 	d.Rows, d.Used, d.Skipped, d.Negative = c.rows, c.used, c.skipped, c.negative
 	return d, nil

@@ -76,7 +76,7 @@ func (h *Histogram) Record(d time.Duration) error {
 	case h.packed != nil:
 		err = h.packed.RecordValue(min(ns, highestNS))
 	default:
-		h.dense = hdr.New(lowestNS, highestNS, digits)
+		h.makeDense()
 		err = h.dense.RecordValue(min(ns, highestNS))
 	}
 	if err != nil {
@@ -99,6 +99,13 @@ func (h *Histogram) Record(d time.Duration) error {
 	h.squares[1], c = bits.Add64(h.squares[1], hi, c)
 	h.squares[2] += c
 	return nil
+}
+
+// makeDense gives a histogram without a store a dense one.
+func (h *Histogram) makeDense() {
+	if h.dense == nil {
+		h.dense = hdr.New(lowestNS, highestNS, digits)
+	}
 }
 
 // Merge adds all of o to h. It is exact, associative and free of order, whatever
@@ -125,8 +132,8 @@ func (h *Histogram) Merge(o *Histogram) {
 // mergeBuckets adds the bucket counts of o. Both sides share one geometry, so
 // nothing can fall outside it and the library has nothing to drop.
 func (h *Histogram) mergeBuckets(o *Histogram) {
-	if h.dense == nil && h.packed == nil {
-		h.dense = hdr.New(lowestNS, highestNS, digits)
+	if h.packed == nil {
+		h.makeDense()
 	}
 	switch {
 	case h.dense != nil && o.dense != nil && h != o:

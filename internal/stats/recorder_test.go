@@ -2,8 +2,10 @@ package stats
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -150,10 +152,12 @@ func TestRecorderMergeIsExact(t *testing.T) {
 	}
 	want := runJSON(t, filled(t, one))
 	rng := rand.New(rand.NewPCG(31, 32))
-	for round := range 5 {
-		workers := make([]*Recorder, 1+rng.IntN(6))
+	for round, n := range []int{1, 2, 3, 6, 16} {
+		workers := make([]*Recorder, n)
 		for i := range workers {
-			workers[i] = NewRecorder()
+			if workers[i] = NewRecorder(); i%2 == 1 {
+				workers[i] = NewDenseRecorder()
+			}
 		}
 		for _, i := range rng.Perm(len(all)) {
 			w := workers[rng.IntN(len(workers))]
@@ -172,6 +176,40 @@ func TestRecorderMergeIsExact(t *testing.T) {
 		workers[0].Merge(NewRecorder())
 		if got := runJSON(t, filled(t, workers[0])); got != want {
 			t.Fatalf("round %d: merged workers differ from one recorder:\n%s", round, cmp.Diff(want, got))
+		}
+	}
+}
+
+// TestRecordingTakesNoMemory: what ten million requests leave behind is no more than what one million do.
+func TestRecordingTakesNoMemory(t *testing.T) {
+	for name, r := range map[string]*Recorder{"packed": NewRecorder(), "dense": NewDenseRecorder()} {
+		rng := rand.New(rand.NewPCG(8, 9))
+		record := func(n int) uint64 {
+			for range n {
+				// Up to some seconds, 20 pairs, one minute.
+				at := time.Duration(rng.Int64N(int64(time.Minute)))
+				r.Record(Observation{
+					Pair: PairKey{Source: "s", Destination: "abcdefghijklmnopqrst"[rng.IntN(20):][:1]}, Intended: at, Started: at,
+					Done: at + time.Duration(1e6*math.Exp(rng.NormFloat64())), Status: 204,
+				})
+			}
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		n := 1_000_000
+		if raceEnabled {
+			n = 100_000 // the race detector makes it ten times as slow
+		}
+		first := record(n)
+		last := record(9 * n)
+		// Rare latencies still open new buckets, of a dozen bytes each.
+		if last > first+4<<20 {
+			t.Errorf("%s: %d bytes after %d requests, %d after ten times as many", name, first, n, last)
+		}
+		if r.Counts().OK != int64(10*n) {
+			t.Errorf("%s: %+v", name, r.Counts())
 		}
 	}
 }

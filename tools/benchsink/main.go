@@ -8,6 +8,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
@@ -48,6 +49,16 @@ func serve(args []string) error {
 	}
 	if err := unix.Listen(l, 1024); err != nil {
 		return err
+	}
+	// Port 0 is the kernel's choice, so say which one it is.
+	bound, err := unix.Getsockname(l)
+	if err != nil {
+		return err
+	}
+	if in, ok := bound.(*unix.SockaddrInet4); ok {
+		if _, err := fmt.Println(netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))); err != nil {
+			return err
+		}
 	}
 	ep, err := unix.EpollCreate1(0)
 	if err != nil {

@@ -1,0 +1,730 @@
+//go:build linux && (amd64 || arm64)
+
+package replay
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cirrusbench/cirrusbench/internal/stats"
+)
+
+// loop is the engine's fast path: one locked thread that waits for due times, sends, reads and records, all
+// connections in one epoll set. What other engines pay for handing requests from a scheduler to workers
+// (channels, locks, a thread to wake) does not exist here: a request costs one sendmsg, one read and a share of an
+// epoll_wait. It carries plain HTTP/1.1 over TCP and unix sockets; everything else goes through [Sender.Send].
+//
+// Nothing but the thread that runs it touches its fields, apart from those below mu.
+type loop struct {
+	e      *engine
+	sender *RawSender
+	rec    *stats.Recorder
+	walk   *walk
+	prep   *preparer // nil: jobs come through e.prepared
+
+	turns    turns
+	slots    int // requests under way at most
+	room     int // closed loop: this many jobs wait at most for their source's turn
+	inFlight int
+	next     *job // open loop: the next to come due
+	planEnd  bool // all of the plan was fetched
+	waited   bool // next was not ready when it was asked for
+	fed      bool // nothing more is to be started but what waits
+	fedAt    time.Duration
+	measured bool          // closed loop: the measured part has begun
+	end      time.Duration // closed loop by time: nothing starts after
+	now      time.Duration // as last read
+	err      error         // of preparing
+
+	ep        int
+	events    []unix.EpollEvent
+	conns     []*loopConn // by descriptor
+	idle      []*loopConn // the last used last
+	free      []*flight
+	deadlines fifo[deadline] // ascending: all attempts have the same timeout
+	retries   []*flight      // waiting for their next attempt
+	heads     [][]byte       // of first attempts, by object and replica
+	msg       unix.Msghdr
+	iov       [2]unix.Iovec
+	pollFD    [1]unix.PollFd
+	napFor    unix.Timespec
+
+	stopped atomic.Bool // start nothing more
+	hungry  atomic.Bool // waits for a prepared batch
+	dialers sync.WaitGroup
+	dial    func(deadline time.Time) (fd int, err error)
+
+	mu     sync.Mutex
+	dialed []dialed // guarded by mu
+	wakeFD int      // an eventfd; written under mu, or it might be another file by then
+}
+
+// flight is a request under way: from its start until its last attempt has ended.
+type flight struct {
+	job      *job
+	conn     *loopConn // nil while it is being dialled or waits for another attempt
+	started  time.Duration
+	deadline time.Duration // of the attempt under way
+	backoff  time.Duration
+	retryAt  time.Duration
+	last     Response // of the attempt before
+	gen      uint32   // changes with every attempt and when it ends
+}
+
+type deadline struct {
+	f   *flight
+	gen uint32
+}
+
+type dialed struct {
+	f   *flight
+	fd  int
+	err error
+}
+
+// loopConn is a connection. It belongs to a flight or to loop.idle.
+type loopConn struct {
+	fd       int
+	f        *flight
+	answer   answerReader
+	out      []byte    // head
+	rest     [2][]byte // of head and body, what is not written yet
+	writing  bool
+	hungUp   bool
+	writeErr error
+}
+
+// errAttemptTimeout is what an attempt without an answer in time ends with.
+var errAttemptTimeout = fmt.Errorf("reading the answer: %w", os.ErrDeadlineExceeded)
+
+// newLoop returns nil when the run needs something that the loop has not.
+func newLoop(e *engine, feed func() (*preparer, *walk)) (*loop, error) {
+	s, ok := e.Sender.(*RawSender)
+	if !ok || s.tls != nil || e.noLoop {
+		return nil, nil //nolint:nilnil // the workers do it
+	}
+	l := &loop{
+		e: e, sender: s, rec: stats.NewDenseRecorder(), turns: newTurns(e.Order, len(e.names)), slots: e.workers, room: max(64, 8*e.workers),
+		events: make([]unix.EpollEvent, 256), heads: make([][]byte, len(e.sources)), ep: -1, wakeFD: -1, end: math.MaxInt64,
+		// Without the run's context: what has been started is waited for.
+		dial: func(at time.Time) (int, error) { return s.dialFD(context.Background(), at) },
+	}
+	l.prep, l.walk = feed()
+	var err error
+	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
+		l.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	}
+	if err == nil {
+		err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, l.wakeFD, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(l.wakeFD)})
+	}
+	if err != nil {
+		l.close()
+		return nil, fmt.Errorf("setting up the sender's event loop: %w", err)
+	}
+	return l, nil
+}
+
+func (l *loop) close() {
+	for _, c := range l.conns {
+		if c != nil {
+			_ = unix.Close(c.fd)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fd := range []*int{&l.ep, &l.wakeFD} {
+		if *fd >= 0 {
+			_ = unix.Close(*fd)
+			*fd = -1
+		}
+	}
+}
+
+// wake makes the loop look around; any goroutine may call it.
+func (l *loop) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wakeFD >= 0 {
+		_, _ = unix.Write(l.wakeFD, binary.NativeEndian.AppendUint64(nil, 1)) // full means that it will wake anyway
+	}
+}
+
+// stop lets what is under way end and starts nothing more.
+func (l *loop) stop() {
+	l.stopped.Store(true)
+	l.wake()
+}
+
+// run executes the plan; fed is closed when nothing more is going to be fed.
+func (l *loop) run(ctx context.Context, fed chan<- struct{}) {
+	runtime.LockOSThread() // for good: the thread ends with this goroutine, and its settings with it
+	tightenTimer()
+	if l.e.Plan.Loop == Open {
+		favourThread()
+	}
+	for {
+		l.now = l.e.since()
+		if l.stopped.Load() {
+			l.abandon()
+		}
+		l.arrive()
+		if l.feed(ctx); l.fed && fed != nil {
+			close(fed)
+			fed, l.fedAt = nil, l.now
+		}
+		l.expire()
+		if l.fed && l.inFlight == 0 && l.turns.waiting == 0 {
+			break
+		}
+		l.wait(ctx)
+	}
+	l.dialers.Wait() // all have reported: a flight that is dialled is in flight
+}
+
+// abandon drops what is not under way.
+func (l *loop) abandon() {
+	l.turns.drop()
+	l.next, l.planEnd, l.fed = nil, true, true
+	for _, f := range l.retries {
+		l.land(f, &f.last)
+	}
+	l.retries = l.retries[:0]
+}
+
+// fetch returns the next entry of the plan, or nil when there is none, for now or for good.
+func (l *loop) fetch(ctx context.Context) *job {
+	if l.planEnd {
+		return nil
+	}
+	if l.prep != nil {
+		n, ok, err := l.walk.next()
+		var j *job
+		if ok && err == nil {
+			j, err = l.prep.prepare(ctx, n)
+		}
+		if err != nil {
+			l.err = err
+		}
+		l.planEnd = j == nil
+		return j
+	}
+	e := l.e
+	for len(e.batch) == 0 {
+		batch, open, empty := l.receive()
+		if empty {
+			// Say that a wake-up is wanted, and look again: it may have come just before.
+			l.hungry.Store(true)
+			if batch, open, empty = l.receive(); empty {
+				l.waited = true
+				return nil
+			}
+			l.hungry.Store(false)
+		}
+		if !open {
+			l.planEnd = true
+			return nil
+		}
+		e.batch = batch
+	}
+	j := e.batch[0]
+	e.batch = e.batch[1:]
+	return j
+}
+
+func (l *loop) receive() (batch []*job, open, empty bool) {
+	select {
+	case batch, open = <-l.e.prepared:
+		return batch, open, false
+	default:
+		return nil, true, true
+	}
+}
+
+// feed starts what is due and what there is room for.
+func (l *loop) feed(ctx context.Context) {
+	if l.stopped.Load() {
+		return // abandon follows
+	}
+	if l.e.Plan.Loop == Open {
+		l.feedOpen(ctx)
+	} else {
+		l.feedClosed(ctx)
+	}
+	if l.fed && l.e.DrainTimeout > 0 && l.now-l.fedAt >= l.e.DrainTimeout && l.turns.waiting > 0 && l.fedAt > 0 {
+		l.turns.drop() // their sources' last requests are waited for
+	}
+}
+
+func (l *loop) feedOpen(ctx context.Context) {
+	for l.inFlight < l.slots {
+		j := l.turns.take()
+		if j == nil {
+			break
+		}
+		l.launch(j)
+	}
+	for !l.fed {
+		if l.next == nil {
+			l.next = l.fetch(ctx)
+			if l.next == nil {
+				l.fed = l.planEnd
+				return
+			}
+			if l.waited {
+				if l.waited = false; l.e.since() > l.next.due && !l.next.warmup {
+					l.e.notReady++
+				}
+			}
+		}
+		j := l.next
+		if j.due > l.now {
+			if l.now = l.e.since(); j.due > l.now {
+				return
+			}
+		}
+		l.next = nil
+		j.late, j.zero = l.now-j.due, l.e.zero
+		l.e.live.due.Add(1)
+		if !l.turns.admit(j) {
+			continue
+		}
+		if l.inFlight >= l.slots {
+			l.turns.hold(j)
+			continue
+		}
+		j.slotFree = true
+		l.launch(j)
+		l.now = l.e.since()
+	}
+}
+
+func (l *loop) feedClosed(ctx context.Context) {
+	if l.now < 0 {
+		return
+	}
+	if l.now >= l.end && !l.fed {
+		l.turns.drop()
+		l.fed = true
+	}
+	for l.inFlight < l.slots {
+		j := l.turns.take()
+		for j == nil && !l.fed && l.turns.waiting < l.room {
+			if l.next == nil {
+				if l.next = l.fetch(ctx); l.next == nil {
+					l.fed = l.planEnd
+					break
+				}
+			}
+			if !l.measured && !l.next.warmup && !l.beginMeasured() {
+				break
+			}
+			l.next.zero = l.e.zero
+			l.e.live.due.Add(1)
+			if l.turns.admit(l.next) {
+				j = l.next
+			}
+			l.next = nil
+		}
+		if j == nil {
+			return
+		}
+		l.launch(j)
+	}
+}
+
+// beginMeasured begins the measured part once all of the warm-up has ended; false before.
+func (l *loop) beginMeasured() bool {
+	if l.e.ownWarmup > 0 {
+		if l.inFlight+l.turns.waiting > 0 {
+			return false
+		}
+		l.now = l.e.since()
+		l.e.zero = l.now
+	}
+	l.measured = true
+	if d := l.e.Plan.Duration; d > 0 {
+		l.end = l.e.zero + d
+	}
+	return true
+}
+
+// launch sends a job for the first time.
+func (l *loop) launch(j *job) {
+	var f *flight
+	if last := len(l.free) - 1; last >= 0 {
+		f = l.free[last]
+		l.free = l.free[:last]
+	} else {
+		f = new(flight)
+	}
+	f.job, f.started, f.backoff = j, l.now, 0
+	l.inFlight++
+	l.e.begin(j, f.started)
+	l.attempt(f)
+}
+
+// attempt sends f's request over an idle connection or a new one.
+func (l *loop) attempt(f *flight) {
+	f.gen++
+	f.deadline = l.now + l.e.Timeout
+	l.deadlines.push(deadline{f, f.gen})
+	last := len(l.idle) - 1
+	if last < 0 {
+		at := l.e.start.Add(f.deadline)
+		l.dialers.Go(func() {
+			fd, err := l.dial(at)
+			l.mu.Lock()
+			l.dialed = append(l.dialed, dialed{f, fd, err})
+			l.mu.Unlock()
+			l.wake()
+		})
+		return
+	}
+	c := l.idle[last]
+	l.idle = l.idle[:last]
+	l.write(c, f)
+}
+
+// arrive takes over the connections that were dialled.
+func (l *loop) arrive() {
+	l.mu.Lock()
+	all := l.dialed
+	l.dialed = nil
+	l.mu.Unlock()
+	for _, d := range all {
+		l.now = l.e.since()
+		err := d.err
+		if err == nil {
+			// Edge-triggered: one registration for the connection's life.
+			err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, d.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(d.fd)})
+			if err != nil {
+				_ = unix.Close(d.fd)
+			}
+		}
+		if err != nil {
+			resp := failure(err)
+			l.settle(d.f, &resp)
+			continue
+		}
+		c := &loopConn{fd: d.fd, answer: answerReader{ids: l.sender.ids}}
+		for len(l.conns) <= d.fd {
+			l.conns = append(l.conns, nil)
+		}
+		l.conns[d.fd] = c
+		if l.now >= d.f.deadline {
+			l.idle = append(l.idle, c)
+			resp := Response{Err: errAttemptTimeout, Timeout: true}
+			l.settle(d.f, &resp)
+			continue
+		}
+		l.write(c, d.f)
+	}
+}
+
+// write begins to send f's request on c.
+func (l *loop) write(c *loopConn, f *flight) {
+	c.f, f.conn = f, c
+	r := &f.job.req
+	head := l.heads[f.job.virtual]
+	if head == nil || r.Attempt > 0 {
+		if head = l.sender.head(r); r.Attempt == 0 {
+			l.heads[f.job.virtual] = head
+		}
+	}
+	c.out = append(c.out[:0], head...)
+	c.out = strconv.AppendInt(c.out, int64(len(r.Body)), 10)
+	c.out = append(c.out, "\r\n\r\n"...)
+	c.rest = [2][]byte{c.out, r.Body}
+	c.writing, c.writeErr = true, nil
+	c.answer.next()
+	if l.push(c); c.writeErr != nil {
+		l.read(c)
+	}
+}
+
+// push writes as much as the kernel takes.
+func (l *loop) push(c *loopConn) {
+	for {
+		n := 0
+		for i := range c.rest {
+			if b := c.rest[i]; len(b) > 0 {
+				l.iov[n].Base = &b[0]
+				l.iov[n].SetLen(len(b))
+				n++
+			}
+		}
+		if n == 0 {
+			c.writing = false
+			return
+		}
+		l.msg.Iov = &l.iov[0]
+		l.msg.SetIovlen(n)
+		sent, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&l.msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		switch errno {
+		case 0:
+			k := min(int(sent), len(c.rest[0]))
+			c.rest[0] = c.rest[0][k:]
+			c.rest[1] = c.rest[1][int(sent)-k:]
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return
+		default:
+			// A server may refuse a request before it has read it, and close: its answer counts, not our broken pipe.
+			c.writing, c.writeErr = false, os.NewSyscallError("sendmsg", errno)
+			c.hungUp = true
+			return
+		}
+	}
+}
+
+// ready looks at a connection of which the kernel says that something has changed.
+func (l *loop) ready(c *loopConn, events uint32) {
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.hungUp = true
+	}
+	if c.f == nil {
+		if c.hungUp || events&unix.EPOLLIN != 0 { // closed, or bytes that nobody asked for
+			l.drop(c)
+		}
+		return
+	}
+	if c.writing && events&unix.EPOLLOUT != 0 {
+		l.push(c)
+	}
+	if events&unix.EPOLLIN != 0 || c.hungUp {
+		l.read(c)
+	}
+}
+
+// read takes what has come of an answer.
+func (l *loop) read(c *loopConn) {
+	for {
+		buf := c.answer.space()
+		got, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+		n := int(got)
+		var err error
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			return
+		case errno != 0:
+			err = os.NewSyscallError("read", errno)
+		case n == 0:
+			err = c.answer.end()
+		default:
+			c.answer.got(n)
+			err = c.answer.advance()
+		}
+		switch {
+		case err == nil:
+			l.answered(c)
+			return
+		case errors.Is(err, errMore):
+			if n < len(buf) && !c.hungUp {
+				return // drained: more will be another edge
+			}
+		default:
+			resp := brokenAnswer(err)
+			if c.writeErr != nil {
+				resp = failure(c.writeErr)
+			}
+			f := c.f
+			l.drop(c)
+			l.now = l.e.since()
+			l.settle(f, &resp)
+			return
+		}
+	}
+}
+
+// answered ends the attempt on c with its answer.
+func (l *loop) answered(c *loopConn) {
+	l.now = l.e.since()
+	f, resp := c.f, c.answer.response()
+	if c.answer.reusable && !c.writing && c.writeErr == nil && !c.hungUp && !c.answer.pending() {
+		c.f, f.conn = nil, nil
+		l.idle = append(l.idle, c)
+	} else {
+		l.drop(c)
+	}
+	l.settle(f, &resp)
+}
+
+// drop closes a connection.
+func (l *loop) drop(c *loopConn) {
+	if c.f != nil {
+		c.f.conn = nil
+	} else {
+		for i := range l.idle {
+			if l.idle[i] == c {
+				l.idle = append(l.idle[:i], l.idle[i+1:]...)
+				break
+			}
+		}
+	}
+	c.f = nil
+	l.conns[c.fd] = nil
+	_ = unix.Close(c.fd)
+}
+
+// settle ends an attempt: with another one to come, or for good.
+func (l *loop) settle(f *flight, resp *Response) {
+	f.gen++
+	wait, next, again := l.e.Retry.wait(resp, f.backoff, l.now-f.started)
+	if again && !l.stopped.Load() {
+		f.backoff, f.retryAt, f.last = next, l.now+wait, *resp
+		l.retries = append(l.retries, f)
+		return
+	}
+	l.land(f, resp)
+}
+
+// land ends a flight.
+func (l *loop) land(f *flight, resp *Response) {
+	j := f.job
+	l.inFlight--
+	l.e.finish(j, l.rec, f.started, l.now, resp)
+	l.turns.done(j)
+	l.e.jobs.Put(j)
+	f.job, f.last = nil, Response{}
+	l.free = append(l.free, f)
+}
+
+// expire ends attempts whose time is over, and starts those whose time has come.
+func (l *loop) expire() {
+	for l.deadlines.len() > 0 {
+		d := *l.deadlines.front()
+		if d.f.gen == d.gen {
+			if d.f.deadline > l.now {
+				break
+			}
+			if c := d.f.conn; c != nil { // a dialler ends by itself
+				resp := Response{Err: errAttemptTimeout, Timeout: true}
+				l.drop(c)
+				l.deadlines.pop()
+				l.settle(d.f, &resp)
+				continue
+			}
+		}
+		l.deadlines.pop()
+	}
+	waiting := l.retries[:0]
+	for _, f := range l.retries {
+		if f.retryAt > l.now {
+			waiting = append(waiting, f)
+			continue
+		}
+		f.job.req.Attempt++
+		l.e.live.retried.Add(1)
+		l.attempt(f)
+	}
+	l.retries = waiting
+}
+
+// until is when the loop has something to do without anything having come.
+func (l *loop) until() time.Duration {
+	t := time.Duration(math.MaxInt64)
+	switch {
+	case l.e.Plan.Loop == Closed && l.now < 0:
+		t = 0
+	case l.e.Plan.Loop == Closed && !l.fed:
+		t = l.end
+	case l.next != nil:
+		t = l.next.due - l.e.spin
+	}
+	if l.deadlines.len() > 0 {
+		t = min(t, l.deadlines.front().f.deadline)
+	}
+	for _, f := range l.retries {
+		t = min(t, f.retryAt)
+	}
+	if l.fed && l.turns.waiting > 0 && l.e.DrainTimeout > 0 {
+		t = min(t, l.fedAt+l.e.DrainTimeout)
+	}
+	return t
+}
+
+// wait sleeps until something comes or is due, and handles what has come.
+func (l *loop) wait(ctx context.Context) {
+	t := l.until()
+	n := l.poll()
+	if n == 0 {
+		if d := t - l.e.since(); d > 0 {
+			l.sleep(d)
+			n = l.poll()
+		}
+	}
+	for i := range n {
+		fd := int(l.events[i].Fd)
+		if fd == l.wakeFD {
+			var count [8]byte
+			_, _ = unix.Read(l.wakeFD, count[:])
+			continue
+		}
+		if fd < len(l.conns) && l.conns[fd] != nil {
+			l.ready(l.conns[fd], l.events[i].Events)
+		}
+		// What is due does not wait for all of a burst of answers.
+		if l.e.Plan.Loop == Closed || l.next != nil && l.next.due <= l.now || l.turns.ready.len() > 0 {
+			l.feed(ctx)
+		}
+	}
+}
+
+// poll takes the events that are there, without waiting.
+func (l *loop) poll() int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// sleep waits for an event for at most d. The kernel may be late by a thousandth of what it is asked for, so a long
+// sleep ends a little early.
+func (l *loop) sleep(d time.Duration) {
+	if d > 5*time.Millisecond {
+		d -= d / 64
+	}
+	l.napFor = unix.NsecToTimespec(int64(min(d, time.Hour)))
+	l.pollFD[0] = unix.PollFd{Fd: int32(l.ep), Events: unix.POLLIN}
+	_, _ = unix.Ppoll(l.pollFD[:], &l.napFor, nil) // woken early by a signal: the caller looks at the clock again
+}
+
+// dialFD connects and returns the bare descriptor, which the caller owns.
+func (s *RawSender) dialFD(ctx context.Context, deadline time.Time) (int, error) {
+	conn, err := s.dialNet(ctx, deadline)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = conn.Close() }()
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1, io.ErrClosedPipe
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var dupErr error
+	if err := raw.Control(func(p uintptr) { fd, dupErr = unix.FcntlInt(p, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return -1, err
+	}
+	return fd, dupErr
+}
