@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,6 +263,9 @@ func TestShift(t *testing.T) {
 					Corpus: corpus, Sender: sender, Timestamps: mode, Order: OrderNone, MaxInFlight: 1, Timeout: time.Minute,
 					Plan: mustPlan(t, PlanConfig{RatePerS: 5000, Requests: 3 * objects, Loop: true, Objects: objects}),
 				})
+				if freshest := slices.Max(newest); mode != Keep && freshest < time.Now().Add(-5*time.Second).UnixMilli() {
+					t.Errorf("newest sample %v is older than 5 s before %v", time.UnixMilli(freshest), time.Now())
+				}
 				for i, e := range corpus.Entries() {
 					if !e.HasTimestamp {
 						continue

@@ -119,7 +119,7 @@ func newLoop(e *engine, feed func() (*preparer, *walk)) (*loop, error) {
 	}
 	l := &loop{
 		e: e, sender: s, rec: stats.NewDenseRecorder(), turns: newTurns(e.Order, len(e.names)), slots: e.workers, room: max(64, 8*e.workers),
-		events: make([]unix.EpollEvent, 256), heads: make([][]byte, len(e.sources)), ep: -1, wakeFD: -1, end: math.MaxInt64,
+		events: make([]unix.EpollEvent, 256), heads: make([][]byte, len(e.sources)), ep: -1, wakeFD: -1, end: math.MaxInt64 / 2,
 		// Without the run's context: what has been started is waited for.
 		dial: func(at time.Time) (int, error) { return s.dialFD(context.Background(), at) },
 	}
@@ -638,7 +638,7 @@ func (l *loop) expire() {
 
 // until is when the loop has something to do without anything having come.
 func (l *loop) until() time.Duration {
-	t := time.Duration(math.MaxInt64)
+	t := time.Duration(math.MaxInt64 / 2) // so that subtracting a negative time does not overflow
 	switch {
 	case l.e.Plan.Loop == Closed && l.now < 0:
 		t = 0
