@@ -256,8 +256,8 @@ func (l *loop) receive() (batch []*job, open, empty bool) {
 
 // feed starts what is due and what there is room for.
 func (l *loop) feed(ctx context.Context) {
-	if l.stopped.Load() {
-		return // abandon follows
+	if l.stopped.Load() || ctx.Err() != nil {
+		return // abandon follows, as soon as the loop is told
 	}
 	if l.e.Plan.Loop == Open {
 		l.feedOpen(ctx)
