@@ -255,7 +255,7 @@ func (e *engine) viaLoop(ctx, feedCtx context.Context, endFeeding func()) (*stat
 	l := e.loop
 	fed := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { l.run(feedCtx, fed) })
+	wg.Go(func() { l.run(ctx, fed) }) // not feedCtx, which ends when all is fed
 	defer context.AfterFunc(ctx, l.stop)()
 	detach := context.AfterFunc(feedCtx, l.stop)
 	<-fed
