@@ -573,7 +573,9 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 		}
 	}
 	if e.Observe != nil {
-		e.Observe(j.n, &o)
+		seen := o // a copy, or every observation of every run would be allocated
+		e.Observe(j.n, &seen)
+		o = seen
 	}
 	rec.Record(o)
 	if e.Plan.Loop == Open && !j.warmup {
