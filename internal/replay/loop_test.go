@@ -504,15 +504,19 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		}
 	}()
 	mallocs := func(requests int) uint64 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		run, err := execute(t.Context(), t, Config{
+		e, err := newEngine(Config{
 			Corpus: corpus, Timestamps: Keep, Order: OrderNone, Timeout: time.Minute, Sender: newRaw(t, HTTPConfig{URL: sink.URL()}),
 			Plan: mustPlan(t, PlanConfig{Concurrency: 16, Requests: requests, Loop: true, Objects: 1}),
-		}, false)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		res, err := e.run(t.Context())
 		runtime.ReadMemStats(&after)
-		if err != nil || run.Counts.OK != int64(requests) {
-			t.Fatal(err, run)
+		if err != nil || res.Recorder.Counts().OK != int64(requests) {
+			t.Fatal(err, res)
 		}
 		return after.Mallocs - before.Mallocs
 	}
