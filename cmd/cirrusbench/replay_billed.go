@@ -65,13 +65,18 @@ func (o *targetFlags) checkBilled() []error {
 
 // newLambdaSender makes the sender for a function, with the SDK's usual configuration.
 func (o *targetFlags) newLambdaSender(ctx context.Context, e *env, spec string, maxInFlight int) (sender, error) {
-	t, err := replay.ParseLambdaTarget(spec)
-	if err != nil {
-		return nil, usagef("give --target as lambda://FUNCTION or lambda://FUNCTION:ALIAS", "%v", err)
-	}
 	header, err := o.header()
 	if err != nil {
 		return nil, err
+	}
+	return newLambda(ctx, e, spec, replay.LambdaConfig{MaxInFlight: maxInFlight, Header: header})
+}
+
+// newLambda makes what invokes the function that spec names; c holds all but the target and the user agent.
+func newLambda(ctx context.Context, e *env, spec string, c replay.LambdaConfig) (*replay.LambdaSender, error) {
+	t, err := replay.ParseLambdaTarget(spec)
+	if err != nil {
+		return nil, usagef("give the target as lambda://FUNCTION or lambda://FUNCTION:ALIAS", "%v", err)
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx)
 	if err != nil {
@@ -83,9 +88,8 @@ func (o *targetFlags) newLambdaSender(ctx context.Context, e *env, spec string, 
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil { // before anything is timed
 		return nil, withHint(fmt.Errorf("finding AWS credentials: %w", err), credentialsHint(e.getenv))
 	}
-	return replay.NewLambdaSender(cfg, replay.LambdaConfig{
-		Target: t, MaxInFlight: maxInFlight, Header: header, UserAgent: "cirrusbench/" + tool().Version,
-	})
+	c.Target, c.UserAgent = t, "cirrusbench/"+tool().Version
+	return replay.NewLambdaSender(cfg, c)
 }
 
 func credentialsHint(getenv func(string) string) string {

@@ -25,6 +25,7 @@ import (
 	"github.com/cirrusbench/cirrusbench/internal/lambdahost"
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
+	"github.com/cirrusbench/cirrusbench/internal/replay"
 	"github.com/cirrusbench/cirrusbench/internal/report"
 	"github.com/cirrusbench/cirrusbench/internal/store"
 )
@@ -46,7 +47,7 @@ type tuneOptions struct {
 func newTuneCommand(e *env) *cobra.Command {
 	var o tuneOptions
 	cmd := &cobra.Command{
-		Use:   "tune [FILE|MB=FILE…]",
+		Use:   "tune [FILE|MB=FILE|lambda://FUNCTION[:ALIAS]…]",
 		Short: "Choose the memory size of a function: the cheapest, the fastest, the best balanced",
 		Long: `Compare what was measured of a function at several memory sizes: what a million invocations cost at each, warm
 and cold apart, with 95 % intervals, the Pareto front of cost and speed, and the size that each of three
@@ -55,8 +56,10 @@ strategies chooses.
 FILE holds Lambda's own records, in any form that 'cirrusbench invocations' reads; they state their memory size, and
 one file may hold several. MB=FILE names the size, for a run.json of 'cirrusbench replay' that does not state one.
 
---bootstrap measures by itself instead: it runs the bootstrap of a function on this machine, as 'cirrusbench
-lambda-host' does, at every size of --memory, one invocation at a time, --requests each. The sizes take turns, and
+lambda://FUNCTION[:ALIAS] measures live: functions or aliases that are deployed at different sizes take turns and get
+--requests captured requests each; what every invocation was billed is read from the tail of its log.
+
+--bootstrap measures on this machine instead: it runs the bootstrap of a function, as 'cirrusbench lambda-host' does, at every size of --memory, one invocation at a time, --requests each. The sizes take turns, and
 every turn is a cold start: --cold of them for each. The function gets the captured requests bundled in this program,
 or the event of --event. --hold-cpu gives every size the CPU share that Lambda gives it, which needs root or a
 delegated cgroup; without it all sizes run alike, and only their prices differ.
@@ -66,6 +69,7 @@ Nothing is trimmed: what is rare and long is billed too. The strategies go by wa
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitInterrupted),
 		Example: `  cirrusbench tune --bootstrap bin/bootstrap --env CIRRUSBENCH_STORE=null: --requests 20 --cold 2
   cirrusbench tune 128.log 256.log 512.log
+  cirrusbench tune lambda://ingest-128 lambda://ingest-512 --requests 500
   cirrusbench tune 128=run-128.json 512=run-512.json --balance 0.8`,
 		Args: argsRange(0, -1, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -81,7 +85,7 @@ Nothing is trimmed: what is rare and long is billed too. The strategies go by wa
 	f.Uint64Var(&o.seed, "seed", 1, "of the resampling behind the intervals")
 	f.StringVar(&o.bootstrap, "bootstrap", "", "bootstrap of a function to measure on this machine")
 	f.IntSliceVar(&o.memory, "memory", []int{128, 256, 512, 1024, 1769}, "bootstrap: memory sizes in MB")
-	f.IntVar(&o.requests, "requests", 200, "bootstrap: invocations at each size")
+	f.IntVar(&o.requests, "requests", 200, "bootstrap and lambda://: invocations at each size")
 	f.IntVar(&o.cold, "cold", 10, "bootstrap: how many of them are cold starts")
 	f.StringVar(&o.event, "event", "", "bootstrap: file with the event to send, instead of the bundled requests")
 	f.StringVar(&o.path, "path", "/api/v1/write", "bootstrap: path that the bundled requests are sent to")
@@ -123,6 +127,14 @@ func runTune(ctx context.Context, e *env, o *tuneOptions, args []string) error {
 		if o.holdCPU {
 			source += ", with the CPU share of the size"
 		}
+	case slices.ContainsFunc(args, liveTarget):
+		for _, flag := range []string{"memory", "cold", "event", "path", "hold-cpu", "env"} {
+			if o.changed(flag) {
+				return usagef("add --bootstrap, or leave it out", "--%s goes with --bootstrap only", flag)
+			}
+		}
+		inputs, warnings, err = o.invoke(ctx, e, args)
+		source = fmt.Sprintf("live, %d invocations each of %s", o.requests, strings.Join(args, ", "))
 	default:
 		for _, flag := range []string{"memory", "requests", "cold", "event", "path", "hold-cpu", "env"} {
 			if o.changed(flag) {
@@ -159,14 +171,9 @@ func (o *tuneOptions) read(e *env, args []string) ([]cost.TuneInput, error) {
 	sizes := make(map[lambdalog.MB]*cost.Usage)
 	var inputs []cost.TuneInput
 	for _, arg := range args {
-		name, memory := arg, lambdalog.MB(0)
-		if size, rest, ok := strings.Cut(arg, "="); ok {
-			if mb, err := strconv.Atoi(size); err == nil {
-				if mb < 128 || mb > 10240 {
-					return nil, usagef("Lambda has 128 to 10240 MB", "memory of %d MB in %s", mb, arg)
-				}
-				name, memory = rest, lambdalog.MB(mb)
-			}
+		name, memory, err := memoryOf(arg)
+		if err != nil {
+			return nil, err
 		}
 		if isRunFile(name) {
 			billed, stated, err := readRun(e, name)
@@ -208,6 +215,97 @@ func (o *tuneOptions) read(e *env, args []string) ([]cost.TuneInput, error) {
 		}
 	}
 	return append(inputs, inputsOf(sizes)...), nil
+}
+
+// memoryOf reads FILE or MB=FILE.
+func memoryOf(arg string) (name string, memory lambdalog.MB, err error) {
+	size, rest, ok := strings.Cut(arg, "=")
+	if !ok {
+		return arg, 0, nil
+	}
+	mb, err := strconv.Atoi(size)
+	if err != nil {
+		return arg, 0, nil //nolint:nilerr // a name with an equals sign in it
+	}
+	if mb < 128 || mb > 10240 {
+		return "", 0, usagef("Lambda has 128 to 10240 MB", "memory of %d MB in %s", mb, arg)
+	}
+	return rest, lambdalog.MB(mb), nil
+}
+
+func liveTarget(arg string) bool {
+	name, _, err := memoryOf(arg)
+	return err == nil && isLambda(name)
+}
+
+// liveTurns is how often live functions take turns.
+const liveTurns = 10
+
+// invoke measures functions, or aliases of one, that are deployed at different memory sizes. They take turns.
+// What an invocation was billed, and the size it ran at, is in the tail of its log.
+func (o *tuneOptions) invoke(ctx context.Context, e *env, args []string) ([]cost.TuneInput, []string, error) {
+	if o.requests < 1 {
+		return nil, nil, usagef("give --requests 200", "--requests is %d", o.requests)
+	}
+	sizes := make(map[lambdalog.MB]*cost.Usage)
+	senders := make([]*replay.LambdaSender, len(args))
+	for i, arg := range args {
+		name, memory, err := memoryOf(arg)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !isLambda(name) {
+			return nil, nil, usagef("give functions only, or files only", "%s is no lambda:// target", arg)
+		}
+		senders[i], err = newLambda(ctx, e, name, replay.LambdaConfig{MaxInFlight: 1, Record: func(v lambdalog.Invocation) {
+			if memory != 0 {
+				v.Memory = memory
+			}
+			cost.ByMemory(sizes, v)
+		}})
+		if err != nil {
+			return nil, nil, err
+		}
+		defer senders[i].Close()
+	}
+	corpus, err := capture.Load(ctx, store.FromFS(fixtures.Corpus()), capture.Options{Location: "bundled"})
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, failed := corpus.Entries(), 0
+	for turn := range liveTurns {
+		for i, s := range senders {
+			for k := turn; k < o.requests; k += liveTurns {
+				if ctx.Err() != nil {
+					return nil, nil, ctx.Err()
+				}
+				at := k % len(entries)
+				body, err := corpus.Body(ctx, at)
+				if err != nil {
+					return nil, nil, err
+				}
+				r := s.Send(ctx, &replay.Outgoing{
+					Org: entries[at].Key.Org, Cluster: entries[at].Key.Cluster, Version: entries[at].Key.Version, Body: body,
+					Now: time.Now(), Deadline: time.Now().Add(o.timeout),
+				})
+				if r.Err != nil && len(sizes) == 0 && failed >= 3 {
+					return nil, nil, withHint(fmt.Errorf("invoking %s: %w", args[i], r.Err), "check the name, the region and the credentials")
+				}
+				if r.Err != nil || r.Status >= http.StatusBadRequest {
+					failed++
+				}
+			}
+			e.sayf("turn %d of %d: %s", turn+1, liveTurns, args[i])
+		}
+	}
+	var warnings []string
+	if failed > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d of %d invocations failed; those that were billed are counted", failed, o.requests*len(args)))
+	}
+	if len(sizes) == 0 {
+		return nil, nil, withHint(errNoBilled, "the tail of the log holds no REPORT: does the function print more than 4 KB at its end?")
+	}
+	return inputsOf(sizes), warnings, nil
 }
 
 // readRun reads what the target of a run said it billed.

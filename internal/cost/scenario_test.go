@@ -169,11 +169,17 @@ func TestParseRatio(t *testing.T) {
 
 func FuzzScenario(f *testing.F) {
 	f.Add([]byte(goodScenario))
-	demo, err := os.ReadFile(scenarioDir + "/demo.yaml")
-	if err != nil {
-		f.Fatal(err)
+	files, err := os.ReadDir(scenarioDir)
+	if err != nil || len(files) < 5 {
+		f.Fatalf("%d bundled scenarios (%v)", len(files), err)
 	}
-	f.Add(demo)
+	for _, file := range files {
+		data, err := os.ReadFile(scenarioDir + "/" + file.Name())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
 	f.Add([]byte("version: 1\ntraffic: {requests_per_hour: 1e9}\narchitectures: {a: {lambda: {arch: arm, memory_mb: 128, billed: {mean_ms: 1}}}}\n"))
 	f.Add([]byte("version: 1\nregion: us-east-1\nstart: 2026-12\ntraffic: {requests_per_hour: 5, dispersion: 3}\narchitectures:\n  a: {apigateway: rest, s3: {puts_per_request: 1}, logs: {kind: custom, gb: 5}, sqs: {message_bytes: 1, batch: 10, fifo: true}}\n  b: {base: a, kinesis: {record_bytes: 1}, firehose: {record_bytes: 9, gb: 1}, msk: {type: x, brokers: 3}, vcpu: {price_hour: 1, cpus: 1}}\n"))
 	b := book(f)

@@ -91,6 +91,8 @@ type LambdaConfig struct {
 	MaxInFlight int               // connections kept open
 	Header      map[string]string // added to every event's, replacing what the sender sets; values may be secret
 	UserAgent   string
+	// Record gets the record of every invocation that has one, one at a time; nil: nobody does.
+	Record func(lambdalog.Invocation)
 }
 
 // LambdaSender invokes a function directly, as API Gateway would: with an event of payload format 2.0 whose
@@ -104,6 +106,7 @@ type LambdaSender struct {
 	head   target // for its headers and query only
 	client *lambda.Client
 	http   *awshttp.BuildableClient
+	record func(lambdalog.Invocation)
 
 	mu    sync.Mutex // guards all below
 	heads map[headKey][]byte
@@ -128,7 +131,7 @@ func NewLambdaSender(cfg aws.Config, c LambdaConfig) (*LambdaSender, error) {
 		t.DisableCompression = true
 	})
 	s := &LambdaSender{
-		target: c.Target, head: head, http: client, heads: map[headKey][]byte{},
+		target: c.Target, head: head, http: client, record: c.Record, heads: map[headKey][]byte{},
 		client: lambda.NewFromConfig(cfg, func(o *lambda.Options) {
 			o.HTTPClient = client
 			o.Retryer = aws.NopRetryer{}
@@ -188,6 +191,9 @@ func (s *LambdaSender) note(warmup, refused bool, v *lambdalog.Invocation, clien
 		}
 	case v.Kind == lambdalog.KindReport:
 		s.seen.Matched(*v, client, warmup)
+		if s.record != nil {
+			s.record(*v)
+		}
 	case !warmup:
 		s.seen.Unmatched(1)
 	}
