@@ -3,6 +3,7 @@ package replay
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 )
 
@@ -23,7 +24,7 @@ func TestShardsArePartition(t *testing.T) {
 		}
 		keys := func(yield func(string) bool) {
 			for i := range objects {
-				if !yield(fmt.Sprint(i)) {
+				if !yield(strconv.Itoa(i)) {
 					return
 				}
 			}
