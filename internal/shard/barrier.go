@@ -188,7 +188,7 @@ const startKey = "start"
 
 // ready says that this shard could begin. Another attempt of the index may have said so before, with the same intent.
 func (b *Barrier) ready(ctx context.Context, clock Clock) error {
-	_, err := putJSON(ctx, b.Store, readyKey(b.Index), readyObject{readySchema, b.Index, b.Attempt, b.Identity, clock})
+	err := putJSON(ctx, b.Store, readyKey(b.Index), readyObject{readySchema, b.Index, b.Attempt, b.Identity, clock})
 	if err != nil {
 		return fmt.Errorf("saying that the shard is ready: %w", err)
 	}
@@ -297,7 +297,7 @@ func (b *Barrier) started(ctx context.Context) (*startObject, error) {
 
 // decide puts the start object unless there is one, and returns the one that is there: all shards see the same.
 func (b *Barrier) decide(ctx context.Context, s startObject) (*startObject, error) {
-	if _, err := putJSON(ctx, b.Store, startKey, s); err != nil {
+	if err := putJSON(ctx, b.Store, startKey, s); err != nil {
 		return nil, fmt.Errorf("writing the start: %w", err)
 	}
 	return b.started(ctx)
@@ -318,7 +318,7 @@ func (b *Barrier) refuse(ctx context.Context, kind, why string, cause error) (*s
 // claim makes this attempt the one that executes its index.
 func (b *Barrier) claim(ctx context.Context) error {
 	key := claimKey(b.Index)
-	if _, err := putJSON(ctx, b.Store, key, claimObject{claimSchema, b.Attempt}); err != nil {
+	if err := putJSON(ctx, b.Store, key, claimObject{claimSchema, b.Attempt}); err != nil {
 		return fmt.Errorf("claiming shard %d: %w", b.Index, err)
 	}
 	// What is there counts: a put whose answer was lost has claimed all the same.
@@ -336,7 +336,7 @@ func (b *Barrier) claim(ctx context.Context) error {
 func (b *Barrier) abort(ctx context.Context, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_, err := putJSON(ctx, b.Store, attemptKey(b.Index, b.Attempt, abortedName), abortedObject{abortedSchema, b.Index, b.Attempt, why.Error()})
+	err := putJSON(ctx, b.Store, attemptKey(b.Index, b.Attempt, abortedName), abortedObject{abortedSchema, b.Index, b.Attempt, why.Error()})
 	return errors.Join(why, err)
 }
 
@@ -355,16 +355,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // putJSON puts v unless there is an object under key, whose content then stays.
-func putJSON(ctx context.Context, s store.Store, key string, v any) (created bool, err error) {
+func putJSON(ctx context.Context, s store.Store, key string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return false, err
+		return err
 	}
-	created, err = s.Put(ctx, key, append(data, '\n'))
-	if errors.Is(err, store.ErrConflict) {
-		return false, nil
+	if _, err = s.Put(ctx, key, append(data, '\n')); errors.Is(err, store.ErrConflict) {
+		return nil
 	}
-	return created, err
+	return err
 }
 
 // maxObjectBytes bounds the small objects; run files have a limit of their own.

@@ -57,11 +57,12 @@ func readClock(ctx context.Context, s store.Store) (Clock, error) {
 		}
 		// The store read its clock at some moment in between, and cut the time down to its resolution.
 		low, high := ms(at.Sub(after)), ms(at.Add(resolution).Sub(before))
-		if !c.Known {
+		switch {
+		case !c.Known:
 			c = Clock{true, low, high}
-		} else if max(c.LowMS, low) <= min(c.HighMS, high) {
+		case max(c.LowMS, low) <= min(c.HighMS, high):
 			c.LowMS, c.HighMS = max(c.LowMS, low), min(c.HighMS, high)
-		} else {
+		default:
 			c = Clock{true, low, high} // a clock was set meanwhile: the last reading counts
 		}
 		if resolution < 100*time.Millisecond && i >= 2 {

@@ -112,7 +112,7 @@ func Put(ctx context.Context, s store.Store, attempt string, r *stats.Run) error
 			return fmt.Errorf("writing the result of shard %d: %w", shard.Index, err)
 		}
 	}
-	if _, err := putJSON(ctx, s, attemptKey(shard.Index, attempt, manifestName), m); err != nil {
+	if err := putJSON(ctx, s, attemptKey(shard.Index, attempt, manifestName), m); err != nil {
 		return fmt.Errorf("writing the result of shard %d: %w", shard.Index, err)
 	}
 	return nil
@@ -257,7 +257,7 @@ func read(ctx context.Context, s store.Store, index int, attempt string) (*stats
 	if run.Plan.Shard == nil || run.Plan.Shard.Index != index {
 		return nil, damaged("%s is not of shard %d", runName, index)
 	}
-	if what := m.Identity.differs(IdentityOf(run)); what != "" {
+	if what := m.differs(IdentityOf(run)); what != "" {
 		return nil, damaged("%s and the manifest differ in %s", runName, what)
 	}
 	if c := &run.Counts; c.Planned != m.Planned || c.Sent != m.Sent || c.NotSent != m.NotSent {

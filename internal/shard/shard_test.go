@@ -290,7 +290,7 @@ func TestCollectChoosesTheClaimedAttempt(t *testing.T) {
 	if _, err := Collect(t.Context(), mem); err == nil || !strings.Contains(err.Error(), "nothing tells which counts") {
 		t.Errorf("two results without a claim: %v", err)
 	}
-	if _, err := putJSON(t.Context(), mem, claimKey(0), claimObject{claimSchema, "b"}); err != nil {
+	if err := putJSON(t.Context(), mem, claimKey(0), claimObject{claimSchema, "b"}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := Collect(t.Context(), mem)

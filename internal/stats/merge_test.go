@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func runOf(t *testing.T, all []Observation, index, total int, planned int64) *Ru
 	if index >= 0 {
 		from, to := rec.Span()
 		r.Plan.Shard = &Shard{Index: index, Total: total, By: "request", PlannedAll: planned, FromMS: toMS(from), ToMS: toMS(to)}
-		r.Labels["index"] = fmt.Sprint(index)
+		r.Labels["index"] = strconv.Itoa(index)
 	}
 	// As a file, since that is what is merged.
 	var b strings.Builder
@@ -120,7 +121,7 @@ func TestMergeNeverAverages(t *testing.T) {
 			}
 			all = append(all, Observation{Pair: PairKey{"a", "b"}, Done: took, Status: 204})
 		}
-		return NamedRun{Name: fmt.Sprint(index), Run: runOf(t, all, index, 2, 200)}
+		return NamedRun{Name: strconv.Itoa(index), Run: runOf(t, all, index, 2, 200)}
 	}
 	merged, err := MergeRuns([]NamedRun{shard(0, true), shard(1, false)}, nil)
 	if err != nil {
