@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -29,9 +28,23 @@ func (e *LocationError) Error() string {
 // Unwrap returns the cause.
 func (e *LocationError) Unwrap() error { return e.Err }
 
-// scheme matches what stands before the path of a URL; a path with a slash before
+// cutScheme cuts off what stands before the path of a URL; a path with a slash before
 // its first colon is not one.
-var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*):`)
+//
+// No regular expression: compiling one is a part of every cold start.
+func cutScheme(location string) (scheme, rest string, ok bool) {
+	for i := range len(location) {
+		switch c := location[i]; {
+		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z':
+		case i > 0 && c == ':':
+			return location[:i], location[i+1:], true
+		case i > 0 && ('0' <= c && c <= '9' || c == '+' || c == '-' || c == '.'):
+		default:
+			return "", location, false
+		}
+	}
+	return "", location, false
+}
 
 // Option changes what [Open] can open.
 type Option func(*options)
@@ -64,9 +77,8 @@ func Open(ctx context.Context, location string, opts ...Option) (Store, error) {
 		return fail("interrupted", "try again", err)
 	}
 	path := location
-	if m := scheme.FindStringSubmatch(location); m != nil {
-		rest := location[len(m[0]):]
-		switch s := strings.ToLower(m[1]); {
+	if s, rest, ok := cutScheme(location); ok {
+		switch s = strings.ToLower(s); {
 		case s == "mem" && rest == "":
 			return NewMemory(), nil
 		case s == "null" && rest == "":

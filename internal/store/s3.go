@@ -9,7 +9,6 @@ import (
 	"iter"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -114,9 +113,20 @@ func newS3Retryer() aws.Retryer {
 	})
 }
 
-// bucketName is the part of S3's rules that keeps a name from meaning something else
+// bucketName checks the part of S3's rules that keeps a name from meaning something else
 // in a URL.
-var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+func bucketName(s string) bool {
+	outer := func(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+	if len(s) < 3 || len(s) > 63 || !outer(s[0]) || !outer(s[len(s)-1]) || strings.Contains(s, "..") {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !outer(c) && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // parseS3 takes "s3://bucket/prefix" apart.
 func parseS3(location string) (bucket, prefix string, err error) {
@@ -124,13 +134,13 @@ func parseS3(location string) (bucket, prefix string, err error) {
 	fail := func(problem string, cause error) (string, string, error) {
 		return "", "", &LocationError{Location: location, Problem: problem, Hint: form, Err: cause}
 	}
-	m := scheme.FindString(location)
-	rest, ok := strings.CutPrefix(location[len(m):], "//")
-	if !strings.EqualFold(m, "s3:") || !ok {
+	scheme, rest, _ := cutScheme(location)
+	rest, ok := strings.CutPrefix(rest, "//")
+	if !strings.EqualFold(scheme, "s3") || !ok {
 		return fail("not of the form s3://bucket/prefix", nil)
 	}
 	bucket, prefix, _ = strings.Cut(rest, "/")
-	if !bucketName.MatchString(bucket) || strings.Contains(bucket, "..") {
+	if !bucketName(bucket) {
 		return fail("not a valid bucket name", nil)
 	}
 	prefix = strings.TrimSuffix(prefix, "/")

@@ -26,7 +26,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -90,14 +89,17 @@ func Parse(b []byte) (*Table, error) {
 	return t, nil
 }
 
-var lineNumber = regexp.MustCompile(`line (\d+)`)
-
 // lineOf is the line that a YAML error is about, if it says one.
 func lineOf(err error) string {
-	if m := lineNumber.FindStringSubmatch(err.Error()); m != nil {
-		return ", line " + m[1]
+	_, after, found := strings.Cut(err.Error(), "line ")
+	end := strings.IndexFunc(after, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(after)
 	}
-	return ""
+	if !found || end == 0 {
+		return ""
+	}
+	return ", line " + after[:end]
 }
 
 // Org returns the org of a key, and whether there is one. It takes as long for a key
