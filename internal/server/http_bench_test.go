@@ -12,8 +12,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -51,35 +53,63 @@ func large(tb testing.TB) []byte {
 	return pack(tb, &req)
 }
 
-// TestBenchClient is not a test: BenchmarkHTTPRequest runs it in a process of its own, so that the CPU of the client is
-// not in the server's.
+// TestBenchClient is not a test: the benchmarks run it in a process of its own, so that the CPU and the memory of the
+// client are not in the server's.
 func TestBenchClient(t *testing.T) {
-	url, n := os.Getenv("CIRRUSBENCH_BENCH_URL"), os.Getenv("CIRRUSBENCH_BENCH_N")
+	url := os.Getenv("CIRRUSBENCH_BENCH_URL")
 	if url == "" {
-		t.Skip("only for BenchmarkHTTPRequest")
+		t.Skip("only for the benchmarks")
 	}
-	requests, err := strconv.Atoi(n)
+	requests, err := strconv.Atoi(os.Getenv("CIRRUSBENCH_BENCH_N"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections, err := strconv.Atoi(os.Getenv("CIRRUSBENCH_BENCH_CONNECTIONS"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	body := large(t)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
+	defer client.CloseIdleConnections()
+	var all sync.WaitGroup
+	for range connections {
+		all.Go(func() { sendMany(t, client, url, body, requests) })
+	}
+	all.Wait()
+}
+
+func sendMany(t *testing.T, client *http.Client, url string, body []byte, requests int) {
+	t.Helper()
 	for range requests {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return
 		}
 		req.Header = http.Header{"Content-Type": {remotewrite.V1.ContentType()}, "Content-Encoding": {"snappy"}}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusNoContent {
-			t.Fatal(resp.Status)
+			t.Error(resp.Status)
+			return
 		}
 	}
-	http.DefaultClient.CloseIdleConnections()
+}
+
+// benchClient has connections clients send that many requests each.
+func benchClient(b *testing.B, url string, requests, connections int) {
+	b.Helper()
+	client := exec.CommandContext(context.Background(), os.Args[0], "-test.run", "^TestBenchClient$", "-test.count", "1")
+	client.Env = append(os.Environ(), "CIRRUSBENCH_BENCH_URL="+url,
+		"CIRRUSBENCH_BENCH_N="+strconv.Itoa(requests), "CIRRUSBENCH_BENCH_CONNECTIONS="+strconv.Itoa(connections))
+	if text, err := client.CombinedOutput(); err != nil {
+		b.Fatalf("%s: %v\n%s", url, err, text)
+	}
 }
 
 // cpu is what this process has used.
@@ -142,21 +172,18 @@ func BenchmarkHTTPRequest(b *testing.B) {
 		defer srv.Close()
 		urls[i] = srv.URL + server.PathWrite
 	}
-	const requests = 300
+	requests := [3]int{400, 400, 60}
 	run := func(i int) float64 {
-		client := exec.CommandContext(context.Background(), os.Args[0], "-test.run", "^TestBenchClient$", "-test.count", "1")
-		client.Env = append(os.Environ(), "CIRRUSBENCH_BENCH_URL="+urls[i], "CIRRUSBENCH_BENCH_N="+strconv.Itoa(requests))
+		runtime.GC() // what the one before has left is not this one's
 		before := cpu(b)
-		if text, err := client.CombinedOutput(); err != nil {
-			b.Fatalf("%s: %v\n%s", handlers[i].name, err, text)
-		}
-		return float64(cpu(b)-before) / requests
+		benchClient(b, urls[i], requests[i], 1)
+		return float64(cpu(b)-before) / float64(requests[i])
 	}
 	var ns [3][]float64
 	var overFloor, underPrompb []float64
 	rounds := 0
 	for b.Loop() {
-		for range 5 {
+		for range 11 {
 			var at [3]float64
 			for i := range handlers {
 				at[i] = run(i)
@@ -167,7 +194,7 @@ func BenchmarkHTTPRequest(b *testing.B) {
 		}
 	}
 	median := func(xs []float64) float64 { slices.Sort(xs); return xs[len(xs)/2] }
-	b.ReportMetric(0, "ns/op") // of five rounds of three processes: says nothing
+	b.ReportMetric(0, "ns/op") // of eleven rounds of three processes: says nothing
 	for i, h := range handlers {
 		b.ReportMetric(median(ns[i])/1e3, h.name+"-cpu-µs/req")
 	}
@@ -176,4 +203,31 @@ func BenchmarkHTTPRequest(b *testing.B) {
 	b.ReportMetric(float64(len(body))/1024, "wire-KiB")
 	b.ReportMetric(float64(n)/1024, "decoded-KiB")
 	b.ReportMetric(float64(rounds), "rounds")
+}
+
+// BenchmarkHTTPMemory is the memory of a server, Go's part of it, while 64 connections send requests of 2,000 series: at
+// the end of the first of eight parts of 1,280 requests, and of the last. Budget: the last is within 1.2 times the
+// first, for what grows by a buffer a request would be a gigabyte more.
+func BenchmarkHTTPMemory(b *testing.B) {
+	srv := httptest.NewServer(newCore(b, server.Config{Sink: server.NewStoreSink(store.Null{})}).Handler())
+	defer srv.Close()
+	// What the runtime has from the system and has not given back: resident but for the binary itself.
+	held := func() float64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.Sys-m.HeapReleased) / (1 << 20)
+	}
+	for b.Loop() {
+		var first, last float64
+		for part := range 8 {
+			benchClient(b, srv.URL+server.PathWrite, 20, 64)
+			if last = held(); part == 0 {
+				first = last
+			}
+		}
+		b.ReportMetric(first, "first-MiB")
+		b.ReportMetric(last, "last-MiB")
+		b.ReportMetric(last/first, "x-first")
+	}
+	b.ReportMetric(0, "ns/op")
 }
