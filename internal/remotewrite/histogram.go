@@ -278,6 +278,9 @@ func (w *Walker) checkHistogram(h *histogram) {
 		w.refuse(reasonHistogramMixed, "a histogram mixes integer and float buckets")
 		return // the rules below would compare apples and pears
 	}
+	if zeroIsZero {
+		h.zero = 0 // which a float -0 is not, bit by bit
+	}
 	if negative {
 		w.refuse(reasonHistogramBuckets, "a histogram has a bucket with a negative count")
 	}

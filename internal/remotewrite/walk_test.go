@@ -86,6 +86,10 @@ func TestWalkRefuses(t *testing.T) {
 		{"exemplars only", v1(t, prompb.TimeSeries{Labels: named(), Exemplars: []prompb.Exemplar{{Timestamp: nowMS}}}), "", ""},
 		{"metadata only", marshal(t, &prompb.WriteRequest{Metadata: []prompb.MetricMetadata{{MetricFamilyName: "up"}}}), "", ""},
 		{"finer schema than the specification names", v1(t, hist(func(h *prompb.Histogram) { h.Schema = 20 })), "", ""},
+		{"float zero bucket of -0 in an integer histogram", v1(t, hist(func(h *prompb.Histogram) {
+			h.ZeroCount = &prompb.Histogram_ZeroCountFloat{ZeroCountFloat: math.Copysign(0, -1)}
+			h.Count = &prompb.Histogram_CountInt{CountInt: 5}
+		})), "", ""},
 		{"NaN observations", v1(t, hist(func(h *prompb.Histogram) { h.Sum, h.Count = math.NaN(), &prompb.Histogram_CountInt{CountInt: 9} })), "", ""},
 
 		{"no labels", v1(t, sampled(nil)), "name_missing", "series 0: the series has no __name__"},
