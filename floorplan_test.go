@@ -27,6 +27,7 @@ var plan = map[string][]string{
 	"store":       {"durable"},
 	"spool":       {"durable"},
 	"shard":       {"store", "stats"},
+	"kinesis":     {},
 	"cost":        {"lambdalog", "stats"},
 	"capture":     {"store", "remotewrite"},
 	"awsread":     {"lambdalog", "cost"},

@@ -62,6 +62,15 @@ fi
 "$venv/bin/cfn-lint" deploy/sam/template.yaml
 "$venv/bin/python" tools/check-sam.py
 
+# A server that speaks Kinesis' protocol.
+moto=$PWD/.cache/moto-5.2.5
+if [ ! -x "$moto/bin/moto_server" ]; then
+	echo "integration: installing moto, for its Kinesis"
+	python3 -m venv "$moto"
+	"$moto/bin/pip" install -q --disable-pip-version-check 'moto[server]==5.2.5'
+fi
+export CIRRUSBENCH_MOTO=$moto/bin/moto_server
+
 # The Lambda function as it is deployed, but for this machine.
 make -s lambda
 CIRRUSBENCH_BOOTSTRAP=$PWD/bin/bootstrap

@@ -2,10 +2,12 @@ package main
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/cirrusbench/cirrusbench/internal/kinesis"
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/server"
 )
@@ -86,6 +88,26 @@ func (m *metrics) watch(inFlight func() (requests, bytes int64)) {
 	}
 	gauge("in_flight_requests", "Requests under way.", func() float64 { n, _ := inFlight(); return float64(n) })
 	gauge("in_flight_bytes", "Memory reserved by requests under way.", func() float64 { _, n := inFlight(); return float64(n) })
+}
+
+// watchStream adds what the stats of a stream to Kinesis say.
+func (m *metrics) watchStream(stats func() kinesis.Stats) {
+	add := func(name, help string, value func(kinesis.Stats) float64) {
+		get := func() float64 { return value(stats()) }
+		if strings.HasSuffix(name, "_total") {
+			m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "cirrusbench", Subsystem: "stream", Name: name, Help: help}, get))
+			return
+		}
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "cirrusbench", Subsystem: "stream", Name: name, Help: help}, get))
+	}
+	add("sent_records_total", "Records that Kinesis has taken.", func(s kinesis.Stats) float64 { return float64(s.Sent) })
+	add("sent_bytes_total", "Bytes of them, partition keys included.", func(s kinesis.Stats) float64 { return float64(s.SentBytes) })
+	add("calls_total", "Calls of PutRecords.", func(s kinesis.Stats) float64 { return float64(s.Calls) })
+	add("failed_calls_total", "Calls that failed as a whole.", func(s kinesis.Stats) float64 { return float64(s.FailedCalls) })
+	add("retried_records_total", "Records that a call did not take, each time counted.", func(s kinesis.Stats) float64 { return float64(s.Retried) })
+	add("refused_records_total", "Records that found the queue full.", func(s kinesis.Stats) float64 { return float64(s.Refused) })
+	add("queue_records", "Records that wait or are in a call.", func(s kinesis.Stats) float64 { return float64(s.Records) })
+	add("queue_bytes", "Bytes of them.", func(s kinesis.Stats) float64 { return float64(s.Bytes) })
 }
 
 // Observe implements server.Metrics.

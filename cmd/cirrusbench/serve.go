@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 
+	"github.com/cirrusbench/cirrusbench/internal/kinesis"
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/server"
 	"github.com/cirrusbench/cirrusbench/internal/server/keys"
@@ -22,9 +23,11 @@ import (
 )
 
 type serveOptions struct {
-	listen, store                    string
+	listen, store, sink, answer      string
 	keys, tlsCert, tlsKey            string
 	maxBody, maxDecoded, maxInFlight byteSize
+	queueBytes                       byteSize
+	linger                           time.Duration
 	futureTolerance                  time.Duration
 	drainTimeout                     time.Duration
 	legacyNames, accessLog, quiet    bool
@@ -33,6 +36,7 @@ type serveOptions struct {
 func newServeCommand(e *env) *cobra.Command {
 	o := serveOptions{
 		maxBody: server.DefaultMaxBodyBytes, maxDecoded: 64 << 20, maxInFlight: server.DefaultMaxInFlightBytes,
+		queueBytes: kinesis.DefaultQueueBytes,
 	}
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -61,6 +65,12 @@ When some series of a request are refused the others are stored, and the answer 
 Overload and a failing store are answered 503 with Retry-After, never 429: Prometheus drops what gets a
 429. SIGTERM or Ctrl-C lets requests under way finish; a second one kills.
 
+With --sink kinesis://STREAM requests go into a Kinesis data stream instead of a store, up to 500 in a call: the
+data is the body as received, the partition key the object key that a store would have given it. --answer sync
+answers when Kinesis has the request; --answer async when it is in the queue, from where it is sent before
+the program ends, and lost when it is killed. A full queue is a 503. The region and the credentials are
+found as for S3; AWS_ENDPOINT_URL_KINESIS is another endpoint.
+
 The log is JSON, one line for each request that is not stored, or with --access-log for every request.
 Neither bodies nor keys are in it.
 
@@ -71,12 +81,19 @@ Neither bodies nor keys are in it.
 		Args: argsRange(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			e.drains.Store(true)
+			if err := checkSinkFlags(cmd, &o); err != nil {
+				return err
+			}
 			return runServe(cmd.Context(), e, &o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:9201", "address to listen on; port 0 takes a free one and prints it")
 	f.StringVar(&o.store, "store", "./data", "where to keep requests: ./dir, file:///abs/dir, s3://bucket/prefix, mem:, or null: to validate and discard")
+	f.StringVar(&o.sink, "sink", "store", "where requests go: store, or kinesis://STREAM")
+	f.StringVar(&o.answer, "answer", "sync", "when a request is answered, with --sink kinesis: sync, when Kinesis has it, or async, when it is in the queue")
+	f.Var(&o.queueBytes, "queue-bytes", "requests that may wait for Kinesis; above it 503")
+	f.DurationVar(&o.linger, "linger", kinesis.DefaultLinger, "how long a request waits for others to share its call to Kinesis")
 	f.StringVar(&o.keys, "keys", "", "YAML file with the SHA-256 hashes of API keys by org; without it there is no authentication")
 	f.StringVar(&o.tlsCert, "tls-cert-file", "", "PEM certificate with its chain, to serve HTTPS; re-read when it changes")
 	f.StringVar(&o.tlsKey, "tls-key-file", "", "PEM key of --tls-cert-file")
@@ -92,10 +109,6 @@ Neither bodies nor keys are in it.
 }
 
 func runServe(ctx context.Context, e *env, o *serveOptions) error {
-	s, err := openStore(ctx, o.store)
-	if err != nil {
-		return err
-	}
 	if (o.tlsCert == "") != (o.tlsKey == "") {
 		return usagef("give both, or neither to serve HTTP", "--tls-cert-file and --tls-key-file go together")
 	}
@@ -110,7 +123,20 @@ func runServe(ctx context.Context, e *env, o *serveOptions) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level}))
-	srv, err := newHTTPServer(ctx, s, o, log)
+	d, err := openSink(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	err = listenAndServe(ctx, e, o, d, log)
+	// Whatever has been answered and not sent is sent now, also after an error.
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drainTimeout)
+	defer cancel()
+	return errors.Join(err, d.close(deadline))
+}
+
+// listenAndServe serves until ctx ends.
+func listenAndServe(ctx context.Context, e *env, o *serveOptions, d outlet, log *slog.Logger) error {
+	srv, err := newHTTPServer(ctx, d, o, log)
 	if err != nil {
 		return err
 	}
@@ -139,10 +165,10 @@ type httpServer struct {
 	http *http.Server
 }
 
-func newHTTPServer(ctx context.Context, s store.Store, o *serveOptions, log *slog.Logger) (*httpServer, error) {
+func newHTTPServer(ctx context.Context, d outlet, o *serveOptions, log *slog.Logger) (*httpServer, error) {
 	m := newMetrics()
 	cfg := server.Config{
-		Sink: server.NewStoreSink(s),
+		Sink: d.sink,
 		Limits: remotewrite.Limits{
 			MaxDecodedBytes: int(o.maxDecoded), LegacyNames: o.legacyNames,
 			FutureTolerance: cmp.Or(o.futureTolerance, time.Nanosecond), // 0 is no tolerance and not the default
@@ -156,11 +182,9 @@ func newHTTPServer(ctx context.Context, s store.Store, o *serveOptions, log *slo
 		}
 		cfg.Authenticate = file.Authenticate
 	}
-	if p, ok := s.(interface {
-		Probe(ctx context.Context) error
-	}); ok {
-		cfg.Ready = p.Probe
-		if err := p.Probe(ctx); err != nil {
+	if d.probe != nil {
+		cfg.Ready = d.probe
+		if err := d.probe(ctx); err != nil {
 			log.WarnContext(ctx, "the store is not writable", "error", err.Error())
 		}
 	}
@@ -169,6 +193,9 @@ func newHTTPServer(ctx context.Context, s store.Store, o *serveOptions, log *slo
 		return nil, usagef("raise --max-in-flight-bytes, or lower --max-body and --max-decoded", "%v", err)
 	}
 	m.watch(core.InFlight)
+	if d.stream != nil {
+		m.watchStream(d.stream)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", core.Handler())
@@ -235,7 +262,7 @@ func startEmbeddedIn(ctx context.Context, dir string, maxDecoded byteSize) (*emb
 		maxBody: server.DefaultMaxBodyBytes, maxDecoded: maxDecoded, maxInFlight: max(server.DefaultMaxInFlightBytes, 4*maxDecoded),
 		futureTolerance: 10 * time.Minute,
 	}
-	srv, err := newHTTPServer(ctx, s, o, slog.New(slog.DiscardHandler))
+	srv, err := newHTTPServer(ctx, storeOutlet(s), o, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
