@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -121,7 +122,7 @@ func TestBatches(t *testing.T) {
 		f := &fake{}
 		s := f.open(t, Config{Async: true, Linger: time.Hour, Workers: 1})
 		for i := range 1200 {
-			put(t, s, fmt.Sprint(i), 100)
+			put(t, s, strconv.Itoa(i), 100)
 		}
 		synctest.Wait()
 		if len(f.calls) != 2 || len(f.calls[0]) != 500 || len(f.calls[1]) != 500 {
@@ -148,7 +149,7 @@ func TestBatchBytes(t *testing.T) {
 		f := &fake{}
 		s := f.open(t, Config{Async: true, Linger: time.Hour, Workers: 1})
 		for i := range 12 {
-			put(t, s, fmt.Sprint(i), MaxRecordBytes-10)
+			put(t, s, strconv.Itoa(i), MaxRecordBytes-10)
 		}
 		closeNow(t, s)
 		for i, c := range f.calls {
@@ -202,7 +203,7 @@ func TestFailedFirst(t *testing.T) {
 		}}
 		s := f.open(t, Config{Async: true, Linger: time.Millisecond, Workers: 4, BatchRecords: 4})
 		for i := range 10 {
-			put(t, s, fmt.Sprint(i), 1)
+			put(t, s, strconv.Itoa(i), 1)
 			if i == 3 { // the first batch is full, and comes back before the others are there
 				synctest.Wait()
 			}
