@@ -22,6 +22,12 @@ if ! command -v prometheus >/dev/null; then
 	[ -z "$made" ] || rm -f $policy
 fi
 
+# To see what the server syncs before it answers.
+if ! command -v strace >/dev/null; then
+	apt-get update -qq >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends strace >/dev/null
+fi
+
 # Tools that are Go programs are built once, each at its version, into a directory that git ignores.
 tools=$PWD/.cache/tools
 mkdir -p "$tools"
