@@ -100,6 +100,10 @@ lambda: ## the server as a Lambda function: a zip for arm64 and amd64 in dist/, 
 integration: build ## tests against real peers, which it installs and starts by itself
 	@BIN=$(BIN) bash tools/integration.sh
 
+.PHONY: soak-server
+soak-server: build ## ten minutes of full load on the server with clients that disconnect: memory, goroutines, loss
+	@CIRRUSBENCH_BINARY=$(CURDIR)/$(BIN) CIRRUSBENCH_SOAK=10m $(GO) test -tags integration -count=1 -timeout 20m -run '^TestIntegrationSoak$$' -v ./cmd/cirrusbench | grep -v 'serve: {'
+
 dist: ## release archives with checksums, in dist/
 	@sh tools/dist.sh "$(VERSION)" '$(LDFLAGS)'
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -41,7 +42,7 @@ const (
 // first in and answers 412 to the others, which is the success "stored before"; the
 // content is not compared. A put that failed at our end may have succeeded there: the
 // next one finds out. A call makes two attempts at most and ends with the context's
-// deadline.
+// deadline. The first attempt of a put goes around the SDK's middleware, see [directPut].
 //
 // The body goes without a checksum of its own. Over TLS its signature leaves the body
 // out as well: TLS protects it on the way, and hashing it again would cost more than
@@ -52,6 +53,12 @@ type S3 struct {
 	client *s3.Client
 	bucket string
 	prefix string // empty, or with a slash at its end
+	secure bool   // TLS protects the body on the way
+
+	// direct makes the first attempt of a put, nil: the SDK makes all. It is made by the first put: finding the endpoint
+	// takes a while, which the start of a function need not wait for.
+	directOnce sync.Once
+	direct     *directPut
 }
 
 var _ Store = (*S3)(nil)
@@ -99,7 +106,7 @@ func NewS3(cfg aws.Config, location string) (*S3, error) {
 	if secure {
 		client = s3.New(client.Options(), s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
 	}
-	return &S3{client: client, bucket: bucket, prefix: prefix}, nil
+	return &S3{client: client, bucket: bucket, prefix: prefix, secure: secure}, nil
 }
 
 func newS3Retryer() aws.Retryer {
@@ -187,11 +194,25 @@ func (s *S3) Put(ctx context.Context, key string, body []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	var opts []func(*s3.Options)
+	s.directOnce.Do(func() { s.direct = newDirectPut(ctx, s.client.Options(), s.bucket, s.secure) })
+	if d := s.direct; d != nil {
+		created, then, err := d.put(ctx, name, body)
+		switch {
+		case err != nil:
+			return false, fmt.Errorf("putting %s: %w", key, s.failure(err))
+		case then == nextNothing:
+			return created, nil
+		case then == nextOnce:
+			pause(ctx)
+			opts = append(opts, once)
+		}
+	}
 	_, err = s.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.bucket, Key: &name, IfNoneMatch: aws.String("*"),
 		// A reader that can seek: the SDK reads the body once to sign and again to retry.
 		Body: bytes.NewReader(body), ContentLength: aws.Int64(int64(len(body))),
-	})
+	}, opts...)
 	switch {
 	case err == nil:
 		return true, nil

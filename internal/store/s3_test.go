@@ -380,3 +380,30 @@ func TestOpenS3(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The first attempt of a put is a plain request, the second the SDK's; there is no third. The name is escaped as the
+// signature has it.
+func TestS3PutDirect(t *testing.T) {
+	const key = "org=alfa/k"
+	fake := storetest.NewS3Server("bucket")
+	s, sc := openFake(t, fake, "s3://bucket", storetest.HTTPFault{Status: http.StatusServiceUnavailable, Code: "SlowDown"})
+	for _, want := range []bool{true, false} {
+		if created, err := s.Put(t.Context(), key, []byte("b")); err != nil || created != want {
+			t.Errorf("Put = %v, %v, want %v", created, err, want)
+		}
+	}
+	var agents []string
+	for _, r := range sc.seen {
+		agent, _, _ := strings.Cut(r.UserAgent(), "/")
+		agents = append(agents, agent)
+		if r.RequestURI != "" && !strings.HasPrefix(r.RequestURI, "/bucket/org%3Dalfa/k") {
+			t.Errorf("%s asks for %s", agent, r.RequestURI)
+		}
+	}
+	if want := []string{"cirrusbench", "aws-sdk-go-v2", "cirrusbench"}; !slices.Equal(agents, want) {
+		t.Errorf("requests of %q, want %q", agents, want)
+	}
+	if len(fake.Objects("bucket")) != 1 {
+		t.Errorf("objects %v", fake.Objects("bucket"))
+	}
+}
