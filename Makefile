@@ -20,7 +20,7 @@ FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xarg
 
 .DEFAULT_GOAL := help
 .PHONY: gate-sim gate-live
-.PHONY: chromium uplot
+.PHONY: chromium uplot k8s-check
 .PHONY: bench-replay bench-accuracy bench-deltas check-hlog
 .PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check lambda integration dist clean
 
@@ -81,6 +81,9 @@ gate-live: build ## the gate against servers of known slowness on this machine, 
 	@BIN=$(BIN) sh tools/gate-live.sh all
 
 check: fmt-check tidy-check lint test ## what CI runs: format, lint, floor plan, tests
+
+k8s-check: ## the Kubernetes manifest against Kubernetes' own types
+	@cd deploy/k8s/validate && $(GO) test ./...
 
 chromium: ## the page about runs in a real browser, which it installs; CIRRUSBENCH_SCREENSHOTS=DIR keeps pictures
 	@bash tools/chromium.sh

@@ -82,6 +82,8 @@ make -s lambda
 CIRRUSBENCH_BOOTSTRAP=$PWD/bin/bootstrap
 export CIRRUSBENCH_BOOTSTRAP
 
+make -s k8s-check
+
 # The page about runs, in a browser.
 bash tools/chromium.sh
 

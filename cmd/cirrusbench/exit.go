@@ -32,7 +32,7 @@ func exitCodes(codes ...int) string {
 		exitUsage:        "wrong usage",
 		exitSLO:          "FAIL: a regression beyond the tolerance, or an objective given by --slo is broken",
 		exitInconclusive: "INCONCLUSIVE: the evidence shows neither PASS nor FAIL",
-		exitInvalid:      "INVALID: the numbers were made but must not be trusted; the reasons are printed",
+		exitInvalid:      "INVALID or PARTIAL: the numbers must not be trusted; the reasons are printed",
 		exitInterrupted:  "interrupted; what was measured until then is written",
 	}
 	var b strings.Builder
