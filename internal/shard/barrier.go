@@ -71,7 +71,7 @@ var (
 const (
 	defaultLead    = 10 * time.Second
 	defaultTimeout = 10 * time.Minute
-	poll           = 250 * time.Millisecond
+	minPoll        = 125 * time.Millisecond
 	// claimLead is how long before T0 an index is claimed: as late as a slow store allows, so that an attempt that dies
 	// while it waits can be replaced.
 	claimLead = 2 * time.Second
@@ -200,15 +200,24 @@ func (b *Barrier) ready(ctx context.Context, clock Clock) error {
 func (b *Barrier) await(ctx context.Context, clock Clock, lead, timeout time.Duration) (*startObject, error) {
 	deadline := time.Now().Add(timeout)
 	said := -1
+	if b.Index != 0 {
+		b.say("ready, and waiting for the other shards")
+	}
 	for {
 		start, err := b.started(ctx)
 		if start != nil || err != nil && ctx.Err() == nil {
 			return start, err
 		}
-		there, unlike, err := b.roll(ctx)
+		// Listing is dear where there are many shards: the first does it for all, and the others only to say who is missing.
+		var there map[int]bool
+		var unlike string
+		if over := time.Now().After(deadline); (b.Index == 0 || over) && ctx.Err() == nil {
+			there, unlike, err = b.roll(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
-			return b.refuse(ctx, "timeout", "shard was interrupted while it waited", fmt.Errorf("waiting for the other shards: %w", ctx.Err()))
+			why := fmt.Sprintf("shard %d was interrupted while it waited", b.Index)
+			return b.refuse(ctx, "timeout", why, fmt.Errorf("waiting for the other shards: %w", ctx.Err()))
 		case err != nil:
 			return nil, err
 		case unlike != "":
@@ -220,10 +229,12 @@ func (b *Barrier) await(ctx context.Context, clock Clock, lead, timeout time.Dur
 		case time.Now().After(deadline):
 			return b.refuse(ctx, "timeout", fmt.Sprintf("after %v only %d of %d shards were ready; missing: %s", timeout, len(there), b.Identity.Total, absent(there, b.Identity.Total)), nil)
 		}
-		if len(there) != said {
+		if b.Index == 0 && len(there) != said {
 			said = len(there)
 			b.say("waiting for the start: %d of %d shards are ready", said, b.Identity.Total)
 		}
+		// All have to see the start well before T0.
+		poll := min(max(lead/8, minPoll), time.Second)
 		if err := sleep(ctx, min(poll, time.Until(deadline)+time.Millisecond)); err != nil {
 			continue // the context has ended: the next turn says so
 		}

@@ -208,3 +208,32 @@ func TestInterruptedShardMakesPartial(t *testing.T) {
 		t.Errorf("a gate takes it: %v", err)
 	}
 }
+
+// BenchmarkMerge adds up shards of an hour each, 8 requests a second.
+func BenchmarkMerge(b *testing.B) {
+	const shards, seconds, perSecond = 4, 3600, 8
+	var runs []NamedRun
+	size := 0
+	for i := range shards {
+		rec := recordSeconds(seconds, perSecond)
+		r := &Run{Schema: RunSchema, Plan: Plan{Loop: "open", Planned: seconds * perSecond, Shard: &Shard{Index: i, Total: shards, By: "source", PlannedAll: shards * seconds * perSecond, ToMS: 3.6e6}}, Client: Client{Verdict: "valid"}}
+		if err := rec.Fill(r); err != nil {
+			b.Fatal(err)
+		}
+		r.Counts.Planned = r.Counts.Sent
+		var file strings.Builder
+		if err := r.WriteJSON(&file); err != nil {
+			b.Fatal(err)
+		}
+		size += file.Len()
+		runs = append(runs, NamedRun{Name: fmt.Sprint(i), Run: r})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := MergeRuns(runs, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(size)/shards/seconds, "B/second-of-file")
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/shards*1000, "ms/shard-hour")
+}
