@@ -80,7 +80,7 @@
     var opts = {
       width: this.width(), height: spec.heat ? 260 : 280,
       legend: { show: false },
-      padding: [12, 16, 0, 4],
+      padding: [12, 30, 0, 4],
       cursor: { y: false, drag: { x: true, y: false, setScale: true }, points: { size: 7 } },
       scales: {
         x: { time: false, range: function (u, min, max) {

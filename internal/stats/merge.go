@@ -133,6 +133,12 @@ func MergeRuns(runs []NamedRun, missing map[int]string) (*Run, error) {
 	return assemble(runs, missing, total)
 }
 
+// maxShards is how many parts a plan can be split into, and maxAbsent how many missing ones are named.
+const (
+	maxShards = 100_000
+	maxAbsent = 20
+)
+
 // fits tells whether r belongs to the same run as first, and is another shard than the one before it.
 func fits(r, first, before *NamedRun) error {
 	s, f := r.Run.Plan.Shard, first.Run.Plan.Shard
@@ -140,7 +146,7 @@ func fits(r, first, before *NamedRun) error {
 		return &MergeError{r.Name, fmt.Sprintf("%s than that of %s", what, first.Name)}
 	}
 	switch {
-	case s.Total < 1 || s.Index < 0 || s.Index >= s.Total:
+	case s.Total < 1 || s.Total > maxShards || s.Index < 0 || s.Index >= s.Total:
 		return &MergeError{r.Name, fmt.Sprintf("there is no shard %d of %d", s.Index, s.Total)}
 	case r.Run.Plan.SHA256 != first.Run.Plan.SHA256:
 		return unlike("it followed another plan (sha256 " + r.Run.Plan.SHA256 + ")")
@@ -198,10 +204,17 @@ func assemble(runs []NamedRun, missing map[int]string, total *Recorder) (*Run, e
 	for _, p := range m.Parts {
 		there[p.Index] = true
 	}
+	absent := 0
 	for i := range shard.Total {
-		if !there[i] {
+		if there[i] {
+			continue
+		}
+		if absent++; absent <= maxAbsent {
 			m.Reasons = append(m.Reasons, fmt.Sprintf("shard %d is missing: %s", i, cmp.Or(missing[i], "there is no run of it")))
 		}
+	}
+	if absent > maxAbsent {
+		m.Reasons = append(m.Reasons, fmt.Sprintf("%d more shards are missing", absent-maxAbsent))
 	}
 	m.Partial = len(m.Reasons) > 0
 	if err := total.Fill(out); err != nil {

@@ -147,6 +147,7 @@ func TestMergeRefuses(t *testing.T) {
 		"number":   {func(r *Run) { r.Plan.Shard.Total = 5 }, "split otherwise"},
 		"barrier":  {func(r *Run) { r.Plan.Shard.T0 = time.Unix(9, 0) }, "another barrier"},
 		"twice":    {func(r *Run) { r.Plan.Shard.Index = 0 }, "there twice"},
+		"too many": {func(r *Run) { r.Plan.Shard.Total = 1 << 40 }, "no shard 1 of"},
 		"no such":  {func(r *Run) { r.Plan.Shard.Index = 2 }, "no shard 2 of 2"},
 		"no shard": {func(r *Run) { r.Plan.Shard = nil }, "not a shard"},
 		"sum":      {func(r *Run) { r.Plan.Planned++; r.Counts.Planned++; r.Counts.NotSent++ }, "the plan has"},
@@ -236,4 +237,15 @@ func BenchmarkMerge(b *testing.B) {
 	}
 	b.ReportMetric(float64(size)/shards/seconds, "B/second-of-file")
 	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/shards*1000, "ms/shard-hour")
+}
+
+func TestManyMissingShardsAreCounted(t *testing.T) {
+	r := runOf(t, plannedRequests(rand.New(rand.NewPCG(1, 1)), 30), 70, 100, 5000)
+	merged, err := MergeRuns([]NamedRun{{Name: "a", Run: r}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(merged.Merged.Reasons); n != maxAbsent+1 || merged.Merged.Reasons[n-1] != "79 more shards are missing" {
+		t.Errorf("%d reasons, the last %q", n, merged.Merged.Reasons[n-1])
+	}
 }
