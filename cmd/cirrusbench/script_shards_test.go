@@ -150,7 +150,7 @@ func restOfShards(ts *testscript.TestScript, _ bool, args []string) {
 	var wg sync.WaitGroup
 	for i := 1; i < n; i++ {
 		wg.Go(func() {
-			cmd := exec.Command(path, "replay", "--rate", "50", "--requests", "10", "--fan-out", "1", "--object-store", args[0], "--start-lead", "1s", //nolint:noctx // ends by its own timeout
+			cmd := exec.Command(path, "replay", "--rate", "50", "--requests", "10", "--fan-out", "1", "--object-store", args[0], "--start-lead", "5s", //nolint:noctx // ends by its own timeout
 				"--barrier-timeout", "60s", "--shard", fmt.Sprintf("%d/%d", i, n), "--shard-by", "request")
 			cmd.Dir = dir
 			if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(string(out), "wrote the result") {
