@@ -83,7 +83,7 @@ gate-live: build ## the gate against servers of known slowness on this machine, 
 check: fmt-check tidy-check lint test ## what CI runs: format, lint, floor plan, tests
 
 k8s-check: ## the Kubernetes manifest against Kubernetes' own types
-	@cd deploy/k8s/validate && $(GO) test ./...
+	@cd deploy/k8s/testdata/validate && $(GO) test ./...
 
 chromium: ## the page about runs in a real browser, which it installs; CIRRUSBENCH_SCREENSHOTS=DIR keeps pictures
 	@bash tools/chromium.sh

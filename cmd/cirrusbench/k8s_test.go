@@ -16,7 +16,7 @@ import (
 )
 
 // TestK8sJobRuns holds the arguments of the Kubernetes manifest against the command that they are for, and its number of
-// shards against the number of pods. The module in deploy/k8s/validate checks the manifest as Kubernetes reads it.
+// shards against the number of pods. The module in deploy/k8s/testdata/validate checks the manifest as Kubernetes reads it.
 func TestK8sJobRuns(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "deploy", "k8s", "job.yaml"))
 	if err != nil {

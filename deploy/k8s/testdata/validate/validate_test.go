@@ -22,7 +22,7 @@ func readJob(data []byte) (*batchv1.Job, error) {
 }
 
 func TestJob(t *testing.T) {
-	data, err := os.ReadFile("../job.yaml")
+	data, err := os.ReadFile("../../job.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func hasVolume(all []corev1.Volume, name string) bool {
 
 // TestStrict: the check above finds what a typing error makes.
 func TestStrict(t *testing.T) {
-	data, err := os.ReadFile("../job.yaml")
+	data, err := os.ReadFile("../../job.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-module github.com/cirrusbench/cirrusbench/deploy/k8s/validate
+module github.com/cirrusbench/cirrusbench/deploy/k8s/testdata/validate
 
 go 1.26.0
 
