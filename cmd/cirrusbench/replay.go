@@ -417,12 +417,12 @@ func warnOrder(e *env, o *replayOptions, plan *replay.Plan, corpus *capture.Corp
 	if o.order != "source" {
 		return
 	}
-	_, sources, err := replay.Sources(corpus, plan.FanOut)
+	sources, err := replay.Sources(corpus, plan.FanOut)
 	if err != nil {
 		return
 	}
 	const few = 10 // with more a second, a source's own queue is soon part of its latency
-	switch n := len(sources); {
+	switch n := len(sources.Names()); {
 	case plan.Loop == replay.Closed && plan.Concurrency > n:
 		e.sayf("note: %d requests in flight were asked for, but the corpus has %d sources whose order is kept; --order none lifts that", plan.Concurrency, n)
 	case plan.Loop == replay.Open && plan.RatePerS > few*float64(n):

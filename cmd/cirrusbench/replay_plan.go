@@ -124,15 +124,14 @@ func oneOf(flag, got string, allowed ...string) error {
 // plan makes the plan for a corpus.
 func (o *planFlags) plan(p replay.PlanConfig, corpus *capture.Corpus) (*replay.Plan, error) {
 	p.Objects = len(corpus.Entries())
-	sources, _, err := replay.Sources(corpus, p.FanOut)
-	if err != nil {
+	var err error
+	if p.Sources, err = replay.Sources(corpus, p.FanOut); err != nil {
 		return nil, err
 	}
-	for _, s := range sources {
-		p.Sources = append(p.Sources, s.Name())
-	}
-	for _, en := range corpus.Entries() {
-		p.Times = append(p.Times, en.Key.Time)
+	if p.Speed > 0 {
+		for _, en := range corpus.Entries() {
+			p.Times = append(p.Times, en.Key.Time)
+		}
 	}
 	plan, err := replay.NewPlan(p)
 	if err != nil {
@@ -158,7 +157,7 @@ func printPlan(w io.Writer, format string, plan *replay.Plan, corpus *capture.Co
 	if total == 0 {
 		total = plan.Warmup + plan.Objects*plan.FanOut
 	}
-	sources, _, err := replay.Sources(corpus, plan.FanOut)
+	sources, err := replay.Sources(corpus, plan.FanOut)
 	if err != nil {
 		return err
 	}
@@ -170,7 +169,7 @@ func printPlan(w io.Writer, format string, plan *replay.Plan, corpus *capture.Co
 			object, replica, pass := plan.Object(n)
 			e := plannedEntry{
 				N: n, Warmup: n < plan.Warmup, Pass: pass,
-				Source: sources[object*plan.FanOut+replica].Name(), Object: corpus.Entries()[object].Key.String(),
+				Source: sources.NameAt(object, replica), Object: corpus.Entries()[object].Key.String(),
 			}
 			if plan.Loop == replay.Open {
 				ms := float64(plan.Due(n)) / 1e6

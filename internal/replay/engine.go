@@ -127,11 +127,8 @@ func newEngine(c Config) (*engine, error) {
 		e.spin = 0 // the workers need the one processor
 	}
 	var err error
-	if e.sources, e.names, err = Sources(c.Corpus, c.Plan.FanOut); err != nil {
+	if e.sources, err = Sources(c.Corpus, c.Plan.FanOut); err != nil {
 		return nil, err
-	}
-	for i := range c.Corpus.Entries() {
-		e.captured = append(e.captured, e.sources[i*max(c.Plan.FanOut, 1)].Name())
 	}
 	e.ownWarmup, e.ownMeasured = c.Plan.Own()
 	if c.Plan.Total() > 0 && e.ownMeasured == 0 {
@@ -159,10 +156,8 @@ type engine struct {
 	noLoop     bool  // a test wants the workers
 	loop       *loop // the fast path; nil: workers send
 
-	sources                []Source // by object and replica
-	names                  []string // of the distinct sources
-	captured               []string // by object: the source that it was captured from, which names its pair
-	ownWarmup, ownMeasured int      // entries of this shard
+	sources                *SourceTable
+	ownWarmup, ownMeasured int // entries of this shard
 	interrupted            <-chan struct{}
 
 	live struct { // what Progress reads; mu guards hist only
@@ -177,7 +172,7 @@ type engine struct {
 func (e *engine) since() time.Duration { return time.Since(e.start) }
 
 func (e *engine) run(ctx context.Context) (*Result, error) {
-	e.disp = newDispatcher(e.Order, len(e.names))
+	e.disp = newDispatcher(e.Order, len(e.sources.Names()))
 	e.prepared = make(chan []*job, maxBatches)
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist = stats.NewHistogram()
@@ -335,7 +330,7 @@ type walk struct {
 }
 
 func (e *engine) walk() *walk {
-	return &walk{plan: e.Plan, patience: len(e.sources) * max(e.Plan.Shard.Total, 1)}
+	return &walk{plan: e.Plan, patience: e.Plan.Objects * e.Plan.FanOut * max(e.Plan.Shard.Total, 1)}
 }
 
 func (w *walk) next() (n int, ok bool, err error) {
@@ -356,6 +351,10 @@ func (w *walk) next() (n int, ok bool, err error) {
 // prepareAll fills the look-ahead in plan order and closes it at the end.
 func (e *engine) prepareAll(ctx context.Context) error {
 	p, w := e.preparer(), e.walk()
+	if !e.Corpus.InMemory() {
+		p.ahead = newReadAhead(ctx, e.Corpus, e.Plan)
+		defer p.ahead.close()
+	}
 	var batch []*job
 	hand := func() bool {
 		if len(batch) == 0 {
@@ -560,7 +559,7 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 	e.live.inFlight.Add(-1)
 	o := stats.Observation{
 		// A fan-out's clusters are the captured one many times: their latencies are one pair's.
-		Pair: stats.PairKey{Source: e.captured[j.virtual/e.Plan.FanOut], Destination: e.Destination},
+		Pair: stats.PairKey{Source: e.sources.NameAt(j.virtual/e.Plan.FanOut, 0), Destination: e.Destination},
 		// The measured part has its own zero: its first second is the timeline's first.
 		Intended: j.due - j.zero, Started: started - j.zero, Done: finished - j.zero,
 		Status: resp.Status, Samples: int64(j.req.Samples), Bytes: int64(len(j.req.Body)), Warmup: j.warmup, Retries: j.req.Attempt,

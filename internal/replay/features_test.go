@@ -212,13 +212,9 @@ func TestFanOut(t *testing.T) {
 // TestShardsSendThePlan: three shards together send what one process sends.
 func TestShardsSendThePlan(t *testing.T) {
 	corpus := bundled(t)
-	sources, _, err := Sources(corpus, 2)
+	sources, err := Sources(corpus, 2)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var names []string
-	for _, s := range sources {
-		names = append(names, s.Name())
 	}
 	send := func(shards ...Shard) (sent map[string]int, planned, all int64) {
 		sent = map[string]int{}
@@ -235,7 +231,7 @@ func TestShardsSendThePlan(t *testing.T) {
 				run := inBubble(t.Context(), t, Config{
 					Corpus: corpus, Sender: sender, Timestamps: Keep, Order: OrderSource, MaxInFlight: 8, Timeout: time.Minute,
 					Plan: mustPlan(t, PlanConfig{
-						RatePerS: 100, Requests: 95, WarmupRequests: 7, FanOut: 2, Loop: true, Objects: len(corpus.Entries()), Sources: names, Shard: shard,
+						RatePerS: 100, Requests: 95, WarmupRequests: 7, FanOut: 2, Loop: true, Objects: len(corpus.Entries()), Sources: sources, Shard: shard,
 					}),
 				})
 				if shard.Total > 1 && (run.Plan.Shard == nil || run.Plan.Shard.PlannedAll != 95) {
@@ -261,9 +257,9 @@ func TestShardsSendThePlan(t *testing.T) {
 func TestShardWithoutAnySource(t *testing.T) {
 	corpus := bundled(t)
 	c := PlanConfig{Concurrency: 1, Duration: time.Hour, Loop: true, Objects: len(corpus.Entries()), Shard: Shard{0, 100_000, BySource}}
-	sources, _, _ := Sources(corpus, 1)
-	for _, s := range sources {
-		c.Sources = append(c.Sources, s.Name())
+	var err error
+	if c.Sources, err = Sources(corpus, 1); err != nil {
+		t.Fatal(err)
 	}
 	for _, requests := range []int{0, 50} {
 		c.Requests = requests

@@ -57,7 +57,7 @@ type loop struct {
 	free      []*flight
 	deadlines fifo[deadline] // ascending: all attempts have the same timeout
 	retries   []*flight      // waiting for their next attempt
-	heads     [][]byte       // of first attempts, by object and replica
+	heads     [][]byte       // of first attempts, by source and version
 	msg       unix.Msghdr
 	iov       [2]unix.Iovec
 	pollFD    [1]unix.PollFd
@@ -118,8 +118,8 @@ func newLoop(e *engine, feed func() (*preparer, *walk)) (*loop, error) {
 		return nil, nil //nolint:nilnil // the workers do it
 	}
 	l := &loop{
-		e: e, sender: s, rec: stats.NewDenseRecorder(), turns: newTurns(e.Order, len(e.names)), slots: e.workers, room: max(64, 8*e.workers),
-		events: make([]unix.EpollEvent, 256), heads: make([][]byte, len(e.sources)), ep: -1, wakeFD: -1, end: math.MaxInt64 / 2,
+		e: e, sender: s, rec: stats.NewDenseRecorder(), turns: newTurns(e.Order, len(e.sources.Names())), slots: e.workers, room: max(64, 8*e.workers),
+		events: make([]unix.EpollEvent, 256), heads: make([][]byte, 2*len(e.sources.Names())), ep: -1, wakeFD: -1, end: math.MaxInt64 / 2,
 		// Without the run's context: what has been started is waited for.
 		dial: func(at time.Time) (int, error) { return s.dialFD(context.Background(), at) },
 	}
@@ -439,10 +439,11 @@ func (l *loop) arrive() {
 func (l *loop) write(c *loopConn, f *flight) {
 	c.f, f.conn = f, c
 	r := &f.job.req
-	head := l.heads[f.job.virtual]
+	kept := 2*f.job.source + int(r.Version) - 1 // what a head depends on
+	head := l.heads[kept]
 	if head == nil || r.Attempt > 0 {
 		if head = l.sender.head(r); r.Attempt == 0 {
-			l.heads[f.job.virtual] = head
+			l.heads[kept] = head
 		}
 	}
 	c.out = append(c.out[:0], head...)

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -182,10 +183,7 @@ func TestShardsMakeThePlan(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 300 {
 		objects, fan, total := 1+rng.IntN(20), 1+rng.IntN(3), 1+rng.IntN(7)
-		sources := make([]string, objects*fan)
-		for i := range sources {
-			sources[i] = string(rune('a' + rng.IntN(6)))
-		}
+		sources := randomSources(rng, objects, fan)
 		for _, by := range []ShardBy{BySource, ByRequest} {
 			c := PlanConfig{RatePerS: 10, Requests: 1 + rng.IntN(200), WarmupRequests: rng.IntN(20), Objects: objects, FanOut: fan, Loop: true, Sources: sources}
 			whole := mustPlan(t, c)
@@ -205,7 +203,8 @@ func TestShardsMakeThePlan(t *testing.T) {
 						continue
 					}
 					owners[n]++
-					s := sources[n%len(sources)]
+					object, replica, _ := p.Object(n)
+					s := sources.NameAt(object, replica)
 					if other, ok := bySource[s]; ok && by == BySource && other != i {
 						t.Fatalf("source %s is on shards %d and %d", s, other, i)
 					}
@@ -239,4 +238,17 @@ func TestParseShard(t *testing.T) {
 	if _, err := ParseShard("0/2", "color"); err == nil {
 		t.Error("by color accepted")
 	}
+}
+
+// randomSources gives each of the objects one of six clusters.
+func randomSources(rng *rand.Rand, objects, fan int) *SourceTable {
+	t := &SourceTable{fanOut: fan}
+	for c := range 6 * fan {
+		s := Source{Org: "o", Cluster: fmt.Sprint(c/fan, ".", c%fan), number: c}
+		t.sources, t.names = append(t.sources, s), append(t.names, s.Name())
+	}
+	for range objects {
+		t.base = append(t.base, int32(fan*rng.IntN(6)))
+	}
+	return t
 }

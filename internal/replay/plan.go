@@ -41,7 +41,8 @@ type Plan struct {
 	Shard       Shard         // the part that this process executes
 	Terms       Terms         // how the requests are sent, as far as it belongs to the plan's identity
 
-	owners []int // by source number of an object's replica: its shard; nil unless split by source
+	sources *SourceTable // nil unless split by source
+	owners  []int        // by number of a source: its shard
 }
 
 // Terms are what, beside objects and due times, makes two plans different: runs that differ in them measure different
@@ -72,8 +73,8 @@ type PlanConfig struct {
 	FanOut         int
 	Seed           uint64
 	Shard          Shard
-	Times          []time.Time // by object, ascending: when it was captured; needed for Speed
-	Sources        []string    // by object and replica (object·FanOut + replica); needed for a shard by source
+	Times          []time.Time  // by object, ascending: when it was captured; needed for Speed
+	Sources        *SourceTable // needed for a shard by source
 	Terms          Terms
 }
 
@@ -197,9 +198,9 @@ func NewPlan(c PlanConfig) (*Plan, error) {
 		p.RatePerS = p.meanRate()
 	}
 	if p.Shard.Total > 1 && p.Shard.By == BySource {
-		p.owners = make([]int, len(c.Sources))
-		for i, s := range c.Sources {
-			p.owners[i] = owner(s, p.Shard.Total)
+		p.sources = c.Sources
+		for _, name := range c.Sources.Names() {
+			p.owners = append(p.owners, owner(name, p.Shard.Total))
 		}
 	}
 	return p, nil
@@ -290,7 +291,8 @@ func (p *Plan) Owns(n int) bool {
 	case p.Shard.Total <= 1:
 		return true
 	case p.owners != nil:
-		return p.owners[n%(p.Objects*p.FanOut)] == p.Shard.Index
+		object, replica, _ := p.Object(n)
+		return p.owners[p.sources.At(object, replica).number] == p.Shard.Index
 	}
 	return n%p.Shard.Total == p.Shard.Index
 }

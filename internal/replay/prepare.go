@@ -36,8 +36,9 @@ type preparer struct {
 	corpus     *capture.Corpus
 	jobs       *sync.Pool
 	plan       *Plan
-	sources    []Source // by object and replica
-	label      string   // that a fan-out sets to the replica's cluster
+	sources    *SourceTable
+	ahead      *readAhead // nil: the corpus is in memory
+	label      string     // that a fan-out sets to the replica's cluster
 	hash       bool
 	mode       TimestampMode
 	maxDecoded int
@@ -53,7 +54,7 @@ type preparer struct {
 func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
 	object, replica, pass := p.plan.Object(n)
 	entry := &p.corpus.Entries()[object]
-	raw, err := p.corpus.Body(ctx, object)
+	raw, err := p.body(ctx, object)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", entry.Key, err)
 	}
@@ -65,7 +66,7 @@ func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
 			}
 		}()
 	}
-	source := &p.sources[object*p.plan.FanOut+replica]
+	source := p.sources.At(object, replica)
 	if used, ok := p.jobs.Get().(*job); ok {
 		j = used
 	} else {
@@ -100,6 +101,14 @@ func (p *preparer) prepare(ctx context.Context, n int) (j *job, err error) {
 	j.req.Body = snappy.Encode(nil, decoded)
 	j.budget = int64(len(j.req.Body))
 	return j, nil
+}
+
+// body reads the body of an object.
+func (p *preparer) body(ctx context.Context, object int) ([]byte, error) {
+	if p.ahead != nil {
+		return p.ahead.body(ctx, object)
+	}
+	return p.corpus.Body(ctx, object)
 }
 
 // delta is how far the timestamps of an entry are moved, in ms.

@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -14,10 +13,7 @@ func TestShardsArePartition(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	for round := range 300 {
 		objects, fanOut, total := 1+rnd.IntN(12), 1+rnd.IntN(4), 1+rnd.IntN(9)
-		sources := make([]string, objects*fanOut)
-		for i := range sources {
-			sources[i] = fmt.Sprintf("org-%d/cluster-%d", rnd.IntN(5), i%(1+rnd.IntN(6)))
-		}
+		sources := randomSources(rnd, objects, fanOut)
 		c := PlanConfig{
 			RatePerS: 1 + float64(rnd.IntN(500)), Requests: 1 + rnd.IntN(400), WarmupRequests: rnd.IntN(30), FanOut: fanOut, Loop: true,
 			Objects: objects, Sources: sources, Poisson: rnd.IntN(2) == 0, Seed: rnd.Uint64(),
@@ -57,7 +53,7 @@ func TestShardsArePartition(t *testing.T) {
 				own++
 				owner[n]++
 				object, replica, _ := p.Object(n)
-				if s := sources[object*fanOut+replica]; by == BySource && total > 1 {
+				if s := sources.NameAt(object, replica); by == BySource && total > 1 {
 					if first, seen := ofSource[s]; seen && first != index {
 						t.Fatalf("seed %d, round %d: source %s is in shards %d and %d", seed, round, s, first, index)
 					}
