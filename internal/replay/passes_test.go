@@ -29,12 +29,13 @@ type clocks struct {
 	first  string
 }
 
-func (c *clocks) take(t *testing.T, r *Outgoing) {
+// take checks a request and returns the newest timestamp so far.
+func (c *clocks) take(t *testing.T, r *Outgoing) int64 {
 	t.Helper()
 	raw, err := remotewrite.Decode(nil, r.Body, 1<<26)
 	if err != nil {
 		t.Error(err)
-		return
+		return 0
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,7 +70,7 @@ func (c *clocks) take(t *testing.T, r *Outgoing) {
 				note("e", l, e.Timestamp)
 			}
 		}
-		return
+		return c.newest
 	}
 	var w writev2.Request
 	if err := w.Unmarshal(raw); err != nil {
@@ -93,6 +94,7 @@ func (c *clocks) take(t *testing.T, r *Outgoing) {
 			note("e", l, e.Timestamp)
 		}
 	}
+	return c.newest
 }
 
 // synthetic makes a corpus of several scrapes of the same series, in both protocols.
@@ -150,11 +152,10 @@ func TestPassesFollowEachOther(t *testing.T) {
 				run := inBubble(t.Context(), t, Config{
 					Corpus: corpus, Timestamps: Shift, Order: OrderSource, MaxInFlight: 16, Timeout: time.Minute, Plan: mustPlan(t, tc.plan),
 					Sender: senderFunc(func(_ context.Context, r *Outgoing) Response {
-						c.take(t, r)
-						time.Sleep(tc.took)
-						if c.newest > time.Now().UnixMilli() {
-							t.Errorf("a sample of %v at %v", time.UnixMilli(c.newest), time.Now())
+						if newest := c.take(t, r); newest > time.Now().UnixMilli() {
+							t.Errorf("a sample of %v at %v", time.UnixMilli(newest), time.Now())
 						}
+						time.Sleep(tc.took)
 						return confirmed(r)
 					}),
 				})
