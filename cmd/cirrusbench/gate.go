@@ -69,21 +69,24 @@ func newGateCommand(e *env) *cobra.Command {
 		Short: "Decide whether a candidate's latency has regressed against a baseline",
 		Long: `Decide whether a candidate is slower than a baseline by more than a tolerance, and say so by exit code.
 
-Two URLs, or two commands that start a server, are measured in one job: in every block both get the same
-requests, one after the other, a coin deciding who begins. After 10, 20 and 40 blocks the ratio of their p99
-is estimated with exact limits that hold whatever noise the machine makes. PASS and FAIL are each wrong in at
-most 5 % of the jobs; INCONCLUSIVE says that this machine is too noisy to tell. Blocks in which the load
-generator was the limit are set aside.
+Two URLs, two aliases of a Lambda function, or two commands that start a server, are measured in one job: in
+every block both get the same requests, one after the other, a coin deciding who begins. After 10, 20 and 40
+blocks the ratio of their p99 is estimated with exact limits that hold whatever noise the machine makes. PASS
+and FAIL are each wrong in at most 5 % of the jobs; INCONCLUSIVE says that this machine is too noisy to tell.
+Blocks in which the load generator was the limit are set aside.
 
 A command is started without a shell and must print 'listening on http://…', or listen where --baseline or
 --candidate says; it is stopped at the end. Two run files give advice only: a machine that was busier on the
-other day looks like a regression. What a gate saved stands for its candidate there. --self compares a target with itself, to learn how small a change this
-machine can show. CORPUS is as in 'cirrusbench replay'.
+other day looks like a regression. What a gate saved stands for its candidate there.
+
+--self compares a target with itself, to learn how small a change this machine can show. CORPUS is as in
+'cirrusbench replay'.
 
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitSLO, exitInconclusive, exitInvalid, exitInterrupted),
 		Example: `  cirrusbench gate --self-cmd 'cirrusbench serve --listen 127.0.0.1:0 --store null:' --metric p50_ms --requests 50 --rate 500 --tolerance 50% --on-inconclusive pass
   cirrusbench gate --baseline-cmd './old serve --listen 127.0.0.1:0' --candidate-cmd './new serve --listen 127.0.0.1:0' --summary "$GITHUB_STEP_SUMMARY"
-  cirrusbench gate --baseline https://blue.example.com --candidate https://green.example.com --slo 'p99<250ms' --junit gate.xml`,
+  cirrusbench gate --baseline https://blue.example.com --candidate https://green.example.com --slo 'p99<250ms' --junit gate.xml
+  cirrusbench gate --baseline lambda://writer:blue --candidate lambda://writer:green --metric cost_usd_per_million`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.drains.Store(true)
