@@ -62,6 +62,7 @@ type loop struct {
 	iov       [2]unix.Iovec
 	pollFD    [1]unix.PollFd
 	napFor    unix.Timespec
+	peek      [1]byte
 
 	stopped atomic.Bool // start nothing more
 	hungry  atomic.Bool // waits for a prepared batch
@@ -101,8 +102,9 @@ type loopConn struct {
 	fd       int
 	f        *flight
 	answer   answerReader
-	out      []byte    // head
-	rest     [2][]byte // of head and body, what is not written yet
+	out      []byte        // head
+	rest     [2][]byte     // of head and body, what is not written yet
+	rested   time.Duration // idle since
 	writing  bool
 	hungUp   bool
 	writeErr error
@@ -382,8 +384,8 @@ func (l *loop) attempt(f *flight) {
 	f.gen++
 	f.deadline = l.now + l.e.Timeout
 	l.deadlines.push(deadline{f, f.gen})
-	last := len(l.idle) - 1
-	if last < 0 {
+	c := l.takeIdle()
+	if c == nil {
 		at := l.e.start.Add(f.deadline)
 		l.dialers.Go(func() {
 			fd, err := l.dial(at)
@@ -394,9 +396,30 @@ func (l *loop) attempt(f *flight) {
 		})
 		return
 	}
-	c := l.idle[last]
-	l.idle = l.idle[:last]
 	l.write(c, f)
+}
+
+// takeIdle returns an idle connection that still stands, or nil. That its server has closed one may be an event which
+// nobody has looked at yet, so one that has rested is asked; that costs a system call.
+func (l *loop) takeIdle() *loopConn {
+	for {
+		last := len(l.idle) - 1
+		if last < 0 {
+			return nil
+		}
+		c := l.idle[last]
+		if l.now-c.rested < staleAfter || l.standing(c) {
+			l.idle = l.idle[:last]
+			return c
+		}
+		l.drop(c)
+	}
+}
+
+// standing looks whether nothing has come on a connection: neither its end nor bytes that nobody asked for.
+func (l *loop) standing(c *loopConn) bool {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&l.peek[0])), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	return errno == unix.EAGAIN || errno == unix.EINTR
 }
 
 // arrive takes over the connections that were dialled.
@@ -426,6 +449,7 @@ func (l *loop) arrive() {
 		}
 		l.conns[d.fd] = c
 		if l.now >= d.f.deadline {
+			c.rested = l.now
 			l.idle = append(l.idle, c)
 			resp := Response{Err: errAttemptTimeout, Timeout: true}
 			l.settle(d.f, &resp)
@@ -558,7 +582,7 @@ func (l *loop) answered(c *loopConn) {
 	l.now = l.e.since()
 	f, resp := c.f, c.answer.response()
 	if c.answer.reusable && !c.writing && c.writeErr == nil && !c.hungUp && !c.answer.pending() {
-		c.f, f.conn = nil, nil
+		c.f, f.conn, c.rested = nil, nil, l.now
 		l.idle = append(l.idle, c)
 	} else {
 		l.drop(c)
