@@ -227,7 +227,7 @@ func BenchmarkMerge(b *testing.B) {
 			b.Fatal(err)
 		}
 		size += file.Len()
-		runs = append(runs, NamedRun{Name: fmt.Sprint(i), Run: r})
+		runs = append(runs, NamedRun{Name: strconv.Itoa(i), Run: r})
 	}
 	b.ReportAllocs()
 	for b.Loop() {
