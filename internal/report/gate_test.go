@@ -87,10 +87,6 @@ func TestGateWithManyOrgsFits(t *testing.T) {
 		if len(got) > limit || len(got) < limit-500 {
 			t.Errorf("%d bytes for a limit of %d", len(got), limit)
 		}
-		whole := bytes.Count(rendered(t, func(w io.Writer) error { return GateSummary(w, r, 1<<30) }), []byte("org-")) / 2 // once in the details
-		if whole != 20_000 {
-			t.Fatalf("without a limit there are %d orgs", whole)
-		}
 		shown := bytes.Count(got, []byte("org-"))
 		m := regexp.MustCompile(`… ([0-9,]+) of ([0-9,]+) lines left out \(`).FindSubmatch(got)
 		if m == nil {
