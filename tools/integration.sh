@@ -77,6 +77,15 @@ if [ ! -x "$moto/bin/moto_server" ]; then
 fi
 export CIRRUSBENCH_MOTO=$moto/bin/moto_server
 
+# Another implementation of CloudWatch Logs, to read log groups from.
+moto=$PWD/.cache/moto-5.2.5
+if [ ! -x "$moto/bin/moto_server" ]; then
+	echo "integration: installing moto"
+	python3 -m venv "$moto"
+	"$moto/bin/pip" install -q --disable-pip-version-check 'moto[server,logs]==5.2.5'
+fi
+CIRRUSBENCH_MOTO=$moto/bin/moto_server go test -tags integration -count=1 -run '^TestIntegration' -v ./internal/awsread
+
 # The Lambda function as it is deployed, but for this machine.
 make -s lambda
 CIRRUSBENCH_BOOTSTRAP=$PWD/bin/bootstrap

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -57,11 +58,31 @@ func (o *recordSource) read(e *env, inputs []string, c recordConsumer) error {
 			}
 			continue
 		}
+		if sum, ok := c.(summing); ok && sum.onlySum() != nil {
+			if err := sumUp(e, name, sum.onlySum()); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := consume(records(e, []string{name}), c); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// summing is a consumer that may need no more than the sum of the records, which all cores can make together.
+type summing interface{ onlySum() *lambdalog.Summariser }
+
+func sumUp(e *env, name string, sum *lambdalog.Summariser) error {
+	r, label, closeInput, err := openInput(e, name)
+	if err != nil {
+		return err
+	}
+	defer closeInput()
+	c := complaints{e: e}
+	defer c.close()
+	return sum.Read(r, label, runtime.GOMAXPROCS(0), c.show)
 }
 
 // failing is a consumer that may have no use for further records, because its output failed.

@@ -57,7 +57,7 @@ and reading goes on.
 
 func runInvocations(e *env, source *recordSource, files []string, output, out string) error {
 	return emit(e, out, func(w io.Writer) error {
-		c := listing{each: func(lambdalog.Invocation) error { return nil }}
+		var c listing
 		flush := func() error { return nil }
 		switch output {
 		case "jsonl":
@@ -104,12 +104,20 @@ type listing struct {
 
 func (l *listing) Add(v lambdalog.Invocation) {
 	l.Summariser.Add(v)
-	if l.err == nil {
+	if l.err == nil && l.each != nil {
 		l.err = l.each(v)
 	}
 }
 
 func (l *listing) failed() error { return l.err }
+
+// onlySum is nil when the records are listed one by one.
+func (l *listing) onlySum() *lambdalog.Summariser {
+	if l.each != nil {
+		return nil
+	}
+	return &l.Summariser
+}
 
 // maxComplaints bounds how many bad lines are shown; all are counted.
 const maxComplaints = 10
@@ -138,20 +146,35 @@ func records(e *env, files []string) iter.Seq2[lambdalog.Invocation, error] {
 // complain passes records on and shows the first complaints on the way.
 func complain(e *env, seq iter.Seq2[lambdalog.Invocation, error]) iter.Seq2[lambdalog.Invocation, error] {
 	return func(yield func(lambdalog.Invocation, error) bool) {
-		shown := 0
+		c := complaints{e: e}
 		for v, err := range seq {
-			if worthSaying(err) {
-				if shown++; shown <= maxComplaints {
-					e.sayf("warning: %v", err)
-				}
-			}
+			c.show(err)
 			if !yield(v, err) {
 				return
 			}
 		}
-		if shown > maxComplaints {
-			e.sayf("warning: %d more such lines", shown-maxComplaints)
-		}
+		c.close()
+	}
+}
+
+// complaints shows what is wrong with an input, up to maxComplaints.
+type complaints struct {
+	e *env
+	n int
+}
+
+func (c *complaints) show(err error) {
+	if !worthSaying(err) {
+		return
+	}
+	if c.n++; c.n <= maxComplaints {
+		c.e.sayf("warning: %v", err)
+	}
+}
+
+func (c *complaints) close() {
+	if c.n > maxComplaints {
+		c.e.sayf("warning: %d more such lines", c.n-maxComplaints)
 	}
 }
 

@@ -116,6 +116,7 @@ billed into money and concurrency over 24 months.`,
 		newInvocationsCommand(e),
 		newForecastCommand(e),
 		newTuneCommand(e),
+		newPricesCommand(e),
 		newLambdaHostCommand(e),
 		newVersionCommand(e),
 	)

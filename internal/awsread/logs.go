@@ -187,7 +187,7 @@ func (l *Logs) events(ctx context.Context, group string, span Span, p *Progress)
 			}
 			p.Requests++
 			for _, e := range page.Events {
-				event := lambdalog.Event{ID: aws.ToString(e.EventId), Message: aws.ToString(e.Message)}
+				event := lambdalog.Event{ID: aws.ToString(e.EventId), Stream: aws.ToString(e.LogStreamName), Message: aws.ToString(e.Message)}
 				if e.Timestamp != nil {
 					event.Time = time.UnixMilli(*e.Timestamp).UTC()
 					if until > from {

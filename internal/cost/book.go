@@ -78,6 +78,9 @@ type Price struct {
 	Confidence Confidence `json:"confidence"`
 	// UsageType is the name on AWS's bill; empty when unknown.
 	UsageType string `json:"usage_type,omitempty"`
+	// Selector finds the price in AWS's price list, by attributes of the product;
+	// nil when it is not known how.
+	Selector map[string]string `json:"selector,omitempty"`
 	// Free, Rounding, Scope, Minimum, Effective and Note say in words what the numbers do not.
 	Free      string `json:"free,omitempty"`
 	Rounding  string `json:"rounding,omitempty"`
@@ -133,6 +136,7 @@ type PriceBook struct {
 	sha     string
 	sources map[string]BookSource
 	missing []string
+	rules   map[string]json.RawMessage
 	prices  []Price
 	byID    map[string]int
 }
@@ -170,10 +174,10 @@ type bookFile struct {
 	Schema    string                     `json:"schema"`
 	Generated string                     `json:"generated"`
 	Currency  string                     `json:"currency"`
-	Rules     map[string]json.RawMessage `json:"rules"`
+	Rules     map[string]json.RawMessage `json:"rules,omitempty"`
 	Sources   map[string]BookSource      `json:"sources"`
 	Prices    []bookPrice                `json:"prices"`
-	Missing   []string                   `json:"missing"`
+	Missing   []string                   `json:"missing,omitempty"`
 }
 
 type bookPrice struct {
@@ -185,22 +189,22 @@ type bookPrice struct {
 	Currency   string            `json:"currency"`
 	Tiers      []bookTier        `json:"tiers"`
 	AsOf       string            `json:"as_of"`
-	Effective  string            `json:"effective"`
+	Effective  string            `json:"effective,omitempty"`
 	Source     []string          `json:"source"`
 	Confidence Confidence        `json:"confidence"`
-	Free       string            `json:"free"`
-	Rounding   string            `json:"rounding"`
-	Scope      string            `json:"scope"`
-	Minimum    string            `json:"minimum"`
-	Note       string            `json:"note"`
-	Selector   map[string]string `json:"selector"`
+	Free       string            `json:"free,omitempty"`
+	Rounding   string            `json:"rounding,omitempty"`
+	Scope      string            `json:"scope,omitempty"`
+	Minimum    string            `json:"minimum,omitempty"`
+	Note       string            `json:"note,omitempty"`
+	Selector   map[string]string `json:"selector,omitempty"`
 }
 
 type bookTier struct {
 	From       string     `json:"from"`
 	To         *string    `json:"to"`
 	Price      string     `json:"price"`
-	Confidence Confidence `json:"confidence"`
+	Confidence Confidence `json:"confidence,omitempty"`
 }
 
 // maxBookBytes bounds a price book file; the built-in one has 82 KB.
@@ -246,7 +250,7 @@ func ParsePriceBook(r io.Reader, name string) (*PriceBook, error) {
 	}
 	sum := sha256.Sum256(data)
 	b := &PriceBook{
-		asOf: f.Generated, sha: hex.EncodeToString(sum[:]), sources: f.Sources, missing: f.Missing,
+		asOf: f.Generated, sha: hex.EncodeToString(sum[:]), sources: f.Sources, missing: f.Missing, rules: f.Rules,
 		byID: make(map[string]int, len(f.Prices)),
 	}
 	for i, raw := range f.Prices {
@@ -271,7 +275,7 @@ func ParsePriceBook(r io.Reader, name string) (*PriceBook, error) {
 func (raw bookPrice) price(sources map[string]BookSource) (Price, error) {
 	p := Price{
 		ID: raw.ID, Service: raw.Service, Dimension: raw.Dimension, Region: raw.Region, Unit: raw.Unit,
-		AsOf: raw.AsOf, Source: raw.Source, Confidence: raw.Confidence, UsageType: raw.Selector["usagetype"],
+		AsOf: raw.AsOf, Source: raw.Source, Confidence: raw.Confidence, UsageType: raw.Selector["usagetype"], Selector: raw.Selector,
 		Free: raw.Free, Rounding: raw.Rounding, Scope: raw.Scope, Minimum: raw.Minimum, Effective: raw.Effective, Note: raw.Note,
 	}
 	switch {
@@ -434,7 +438,7 @@ func (b *PriceBook) Lookup(service, dimension, region string) (*Price, error) {
 func (b *PriceBook) With(over *PriceBook) *PriceBook {
 	sum := sha256.Sum256([]byte(b.sha + "\n" + over.sha))
 	c := &PriceBook{
-		asOf: max(b.asOf, over.asOf), sha: hex.EncodeToString(sum[:]), missing: b.missing,
+		asOf: max(b.asOf, over.asOf), sha: hex.EncodeToString(sum[:]), missing: b.missing, rules: b.rules,
 		sources: make(map[string]BookSource), byID: make(map[string]int),
 	}
 	for _, from := range [...]*PriceBook{b, over} {

@@ -47,6 +47,7 @@ func (u *Summariser) AddGroup(g Group) {
 	} else {
 		u.s.Incomplete += g.Count
 	}
+	u.s.Rules.Unknown += g.Count
 	u.durations.add(g.Durations)
 	u.inits.add(g.Inits)
 	u.s.MaxMemoryUsed = max(u.s.MaxMemoryUsed, g.MaxMemoryUsed)

@@ -264,6 +264,32 @@ func (v *Invocation) settle(whole bool) {
 	v.Rule = v.billingRule()
 }
 
+// dated corrects the rule by the date of the record, which its figures alone may not
+// show: 99.10 ms billed as 100 may be either, and a free initialisation after
+// July 2025 is no rule any more.
+func (v *Invocation) dated() {
+	if v.Time.IsZero() {
+		return
+	}
+	millisecond := time.Date(2020, time.December, 1, 0, 0, 0, 0, time.UTC)
+	initBilled := time.Date(2025, time.August, 1, 0, 0, 0, 0, time.UTC)
+	switch v.Rule {
+	case RuleMillisecond:
+		if v.Time.Before(millisecond) && v.Billed.Value%(100*time.Millisecond) == 0 {
+			v.Rule = RuleSlices
+		}
+	case RuleSlices:
+		if !v.Time.Before(millisecond) {
+			v.Rule = RuleInconsistent
+		}
+	case RuleInitFree:
+		if v.Time.Before(millisecond) || !v.Time.Before(initBilled) {
+			v.Rule = RuleInconsistent
+		}
+	case RuleUnknown, RuleInconsistent:
+	}
+}
+
 func (v *Invocation) billingRule() BillingRule {
 	if !v.Billed.Known || !v.Duration.Known {
 		return RuleUnknown

@@ -41,9 +41,9 @@ type expectedFile struct {
 	Aggregate  bool       `json:"aggregate"`
 }
 
-func loadExpected(t *testing.T) map[string]expectedFile {
+func loadExpected(t *testing.T, dir string) map[string]expectedFile {
 	t.Helper()
-	data, err := os.ReadFile("testdata/records/expected.json")
+	data, err := os.ReadFile(filepath.Join(dir, "expected.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,11 +129,18 @@ func scan(tb testing.TB, data []byte, name string) scanned {
 	return s
 }
 
-func TestRecordFiles(t *testing.T) {
-	files := loadExpected(t)
-	paths, err := filepath.Glob("testdata/records/[0-9]*")
-	if err != nil || len(paths) != 22 {
-		t.Fatalf("want 22 record files, got %d (%v)", len(paths), err)
+func TestRecordFiles(t *testing.T) { recordFiles(t, "testdata/records", 22) }
+
+// TestShapeFiles reads the shapes that testdata/records has no file of, made from their descriptions.
+func TestShapeFiles(t *testing.T) { recordFiles(t, "testdata/shapes", 19) }
+
+// recordFiles compares every file of a directory with its expected.json, which names each of them and no other.
+func recordFiles(t *testing.T, dir string, number int) {
+	t.Helper()
+	files := loadExpected(t, dir)
+	paths, err := filepath.Glob(dir + "/[0-9]*")
+	if err != nil || len(paths) != number || len(files) != number {
+		t.Fatalf("want %d record files, got %d, and %d in expected.json (%v)", number, len(paths), len(files), err)
 	}
 	for _, path := range paths {
 		name := filepath.Base(path)
@@ -372,5 +379,34 @@ func TestTimesAndPlaces(t *testing.T) {
 	// The element's brace stands two lines above its type.
 	if v.Source.Line != line-2 {
 		t.Errorf("line %d, want %d", v.Source.Line, line-2)
+	}
+}
+
+// The date of a record decides what its figures leave open.
+func TestBillingRuleByDate(t *testing.T) {
+	const slice = "REPORT RequestId: 5a56ac87-15c9-505b-93e2-7773063edf57\tDuration: 99.10 ms\tBilled Duration: 100 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"
+	const slices = "REPORT RequestId: 5a56ac87-15c9-505b-93e2-7773063edf57\tDuration: 125.00 ms\tBilled Duration: 200 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"
+	const free = "REPORT RequestId: 5a56ac87-15c9-505b-93e2-7773063edf57\tDuration: 953.02 ms\tBilled Duration: 954 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 1204.55 ms\t"
+	for _, tt := range []struct {
+		at, line string
+		want     lambdalog.BillingRule
+	}{
+		{"", slice, lambdalog.RuleMillisecond},
+		{"2020-11-30T23:59:59Z ", slice, lambdalog.RuleSlices},
+		{"2020-12-01T00:00:00Z ", slice, lambdalog.RuleMillisecond},
+		{"2020-11-30T23:59:59Z ", slices, lambdalog.RuleSlices},
+		{"2020-12-01T00:00:00Z ", slices, lambdalog.RuleInconsistent},
+		{"", free, lambdalog.RuleInitFree},
+		{"2025-07-31T23:59:59Z ", free, lambdalog.RuleInitFree},
+		{"2025-08-01T00:00:00Z ", free, lambdalog.RuleInconsistent},
+	} {
+		got := scan(t, []byte(tt.at+tt.line+"\n"), "in").records
+		if len(got) != 1 || got[0].Rule != tt.want {
+			t.Errorf("%s%.90s: %+v, want %s", tt.at, tt.line, got, tt.want)
+		}
+	}
+	s, err := lambdalog.Summarise(lambdalog.Scan(strings.NewReader(slices+"\n"+free+"\n"+slice+"\n"), "in"))
+	if err != nil || s.Rules != (lambdalog.RuleCounts{Millisecond: 1, InitFree: 1, Slices: 1}) || len(s.Warnings) != 2 {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -49,6 +49,8 @@ type Event struct {
 	ID string
 	// Time is when the event was written; zero when it is not known.
 	Time time.Time
+	// Stream is its log stream; "" when it is not known.
+	Stream string
 	// Message is the event's text, of one or more lines, or JSON.
 	Message string
 }
@@ -66,7 +68,7 @@ func ScanEvents(events iter.Seq2[Event, error], name string) iter.Seq2[Invocatio
 				yield(Invocation{}, err)
 				return
 			}
-			if s.message(event{text: e.Message, time: e.Time, id: e.ID}, n) != nil {
+			if s.message(event{text: e.Message, time: e.Time, id: e.ID, stream: e.Stream}, n) != nil {
 				return // the consumer has had enough: nothing else ends a message
 			}
 		}
@@ -83,6 +85,9 @@ type scanner struct {
 	name  string
 	yield func(Invocation, error) bool
 	seen  map[string]struct{} // event ids of records, not of all events
+	bulk  *bulk               // set when text may be summed up by several goroutines
+	slow  bool                // tests only: no short ways
+	size  int                 // tests only: of a block, instead of blockBytes
 }
 
 func (s *scanner) record(v Invocation, line int) error {
@@ -166,8 +171,7 @@ func isDocument(head []byte) bool {
 // lines reads text, one event a line.
 func (s *scanner) lines(br *bufio.Reader, lines *lineCounter, depth int) error {
 	buf := make([]byte, 0, 4096)
-	container := true // only JSON so far, so that a JSON line may be a container
-	for n := 1; ; n++ {
+	for n := 1; ; n++ { // only JSON so far: a JSON line may be a container
 		line, long, err := readLine(br, buf[:0])
 		at := lines.count(n)
 		if long {
@@ -175,16 +179,17 @@ func (s *scanner) lines(br *bufio.Reader, lines *lineCounter, depth int) error {
 				return err
 			}
 		} else if text := strings.TrimSpace(string(line)); text != "" {
-			if container && text[0] == '{' && json.Valid([]byte(text)) {
+			if text[0] == '{' && json.Valid([]byte(text)) {
 				err := s.document(json.NewDecoder(strings.NewReader(text)), nil, fixedLine(at), depth+1)
 				if err != nil {
 					return err
 				}
 			} else {
-				container = false
-				when, stream, message := splitPrefix(strings.TrimRight(string(line), "\r\n"))
-				if err := s.message(event{text: message, time: when, stream: stream}, at); err != nil {
+				if err := s.textLine(line, at); err != nil {
 					return err
+				}
+				if err == nil {
+					return s.plain(br, lines, n+1)
 				}
 			}
 		}
@@ -196,6 +201,37 @@ func (s *scanner) lines(br *bufio.Reader, lines *lineCounter, depth int) error {
 		}
 		buf = line
 	}
+}
+
+// carefulLines reads text from line n on, one line after the other, without any short way.
+func (s *scanner) carefulLines(br *bufio.Reader, lines *lineCounter, n int) error {
+	buf := make([]byte, 0, 4096)
+	for ; ; n++ {
+		line, long, err := readLine(br, buf[:0])
+		var stop error
+		if long {
+			stop = s.notice(lines.count(n), NoticeLongLine, 1)
+		} else {
+			stop = s.textLine(line, lines.count(n))
+		}
+		if stop != nil || errors.Is(err, io.EOF) {
+			return stop
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		buf = line
+	}
+}
+
+// textLine reads a line of text that is no container.
+func (s *scanner) textLine(line []byte, at int) error {
+	text := strings.TrimRight(string(line), "\r\n")
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	when, stream, message := splitPrefix(text)
+	return s.message(event{text: message, time: when, stream: stream}, at)
 }
 
 // readLine reads one line into buf. A line beyond MaxLineBytes is consumed and
@@ -296,6 +332,7 @@ func (s *scanner) parsed(v Invocation, e event, line int) error {
 	if !e.time.IsZero() && v.Time.IsZero() {
 		v.Time = e.time.UTC()
 	}
+	v.dated()
 	v.Stream = e.stream
 	return s.record(v, line)
 }

@@ -1,6 +1,7 @@
 package lambdalog
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,6 +55,15 @@ type StatusCounts struct {
 	Other   int64 `json:"other,omitempty"`
 }
 
+// RuleCounts counts reports by the billing rule that their figures and dates show.
+type RuleCounts struct {
+	Millisecond  int64 `json:"1ms"`
+	InitFree     int64 `json:"1ms_init_free"`
+	Slices       int64 `json:"100ms"`
+	Inconsistent int64 `json:"inconsistent"`
+	Unknown      int64 `json:"unknown"`
+}
+
 // Summary is what a set of records says together; its JSON form is
 // cirrusbench/invocations/v1.
 type Summary struct {
@@ -76,6 +86,9 @@ type Summary struct {
 	BadLines int64 `json:"bad_lines"`
 	// Inconsistent counts reports whose billed time no billing rule explains.
 	Inconsistent int64 `json:"inconsistent"`
+	// Rules counts reports by billing rule. Records of a rule that has ended tell what
+	// was billed then, not what would be now.
+	Rules RuleCounts `json:"billing_rules"`
 	// BilledMS is over billable reports, DurationMS over all reports, InitMS over cold ones.
 	BilledMS   Distribution `json:"billed_ms"`
 	DurationMS Distribution `json:"duration_ms"`
@@ -119,8 +132,18 @@ func (u *Summariser) Add(v Invocation) {
 	if v.Incomplete {
 		u.s.Incomplete++
 	}
-	if v.Rule == RuleInconsistent {
+	switch v.Rule {
+	case RuleMillisecond:
+		u.s.Rules.Millisecond++
+	case RuleInitFree:
+		u.s.Rules.InitFree++
+	case RuleSlices:
+		u.s.Rules.Slices++
+	case RuleInconsistent:
 		u.s.Inconsistent++
+		u.s.Rules.Inconsistent++
+	default:
+		u.s.Rules.Unknown++
 	}
 	u.duration.add(v.Duration)
 	u.init.add(v.Init)
@@ -200,6 +223,14 @@ func (u *Summariser) Summary() Summary {
 		s.Memory = append(s.Memory, MemoryCount{MB: mb, Count: u.memory[mb]})
 	}
 	s.Warnings = slices.Clone(s.Warnings)
+	for _, old := range [...]struct {
+		n    int64
+		rule string
+	}{{s.Rules.Slices, "in slices of 100 ms, a rule that ended in November 2020"}, {s.Rules.InitFree, "without their initialisation, which is free no more since August 2025"}} {
+		if old.n > 0 {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("%d invocations were billed %s: what they billed is not what they would bill now", old.n, old.rule))
+		}
+	}
 	if s.Warnings == nil {
 		s.Warnings = []string{}
 	}
@@ -268,27 +299,45 @@ func (c counts) distribution() Distribution {
 	if len(c) == 0 {
 		return Distribution{}
 	}
-	values := slices.Sorted(maps.Keys(c))
 	n, hi, lo := c.sum()
+	sorted := make(ranked, 0, len(c))
+	for d, k := range c {
+		sorted = append(sorted, rank{d, k})
+	}
+	slices.SortFunc(sorted, func(a, b rank) int { return cmp.Compare(a.value, b.value) })
+	below := int64(0)
+	for i := range sorted {
+		below += sorted[i].upTo
+		sorted[i].upTo = below
+	}
 	d := meanAndSum(n, hi, lo)
-	d.P50 = MillisOf(c.quantile(values, n, 0.50))
-	d.P95 = MillisOf(c.quantile(values, n, 0.95))
-	d.P99 = MillisOf(c.quantile(values, n, 0.99))
-	d.Max = MillisOf(values[len(values)-1])
+	d.P50 = MillisOf(sorted.quantile(n, 0.50))
+	d.P95 = MillisOf(sorted.quantile(n, 0.95))
+	d.P99 = MillisOf(sorted.quantile(n, 0.99))
+	d.Max = MillisOf(sorted[len(sorted)-1].value)
 	return d
 }
 
-// quantile interpolates linearly at position q·(n−1) of the sorted values.
-func (c counts) quantile(values []time.Duration, n int64, q float64) time.Duration {
+// ranked are distinct durations in rising order, each with how many of all are no longer.
+type ranked []rank
+
+type rank struct {
+	value time.Duration
+	upTo  int64
+}
+
+// quantile interpolates linearly at position q·(n−1) of n sorted values.
+func (r ranked) quantile(n int64, q float64) time.Duration {
 	pos := q * float64(n-1)
 	low := int64(pos)
-	at := func(rank int64) time.Duration {
-		for _, d := range values {
-			if rank -= c[d]; rank < 0 {
-				return d
+	at := func(position int64) time.Duration {
+		i, _ := slices.BinarySearchFunc(r, position, func(e rank, position int64) int {
+			if e.upTo <= position {
+				return -1
 			}
-		}
-		return values[len(values)-1]
+			return 1
+		})
+		return r[min(i, len(r)-1)].value
 	}
 	a, b := at(low), at(min(low+1, n-1))
 	return a + time.Duration((pos-float64(low))*float64(b-a)+0.5)

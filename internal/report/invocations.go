@@ -56,6 +56,8 @@ func invocationFacts(s *lambdalog.Summary) []fact {
 	}{
 		{s.Incomplete, "cut off before the billed time"},
 		{s.Inconsistent, "with a billed time that no billing rule explains"},
+		{s.Rules.Slices, "billed in slices of 100 ms, as until November 2020"},
+		{s.Rules.InitFree, "with a free initialisation, as until July 2025"},
 		{s.Duplicates, "read once although they came more than once"},
 		{s.Dropped, "dropped by Lambda itself"},
 		{s.BadLines, "on lines that could not be read"},
