@@ -37,6 +37,13 @@ test: ## all tests, race detector and shuffle on
 	@[ -n "$(RACE)" ] || echo "note: no C compiler found, so the tests run without the race detector" >&2
 	@$(GO) run $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary skipped -- $(RACE) -shuffle=on ./...
 
+.PHONY: bench-collector soak
+bench-collector: ## the collector against one sync a request, the wire's bytes, and an outage of 6 h (about 6 minutes)
+	@$(GO) test -run '^$$' -bench '^BenchmarkCollect' -benchtime 1x -timeout 30m ./cmd/cirrusbench | grep -vE '^(PASS|ok|\?|{)'
+
+soak: ## fifty kills of a collector under load
+	@CIRRUSBENCH_KILL_ROUNDS=50 $(GO) test -run '^TestCollectKill$$' -count=1 -v -timeout 30m ./cmd/cirrusbench
+
 cover: ## test coverage by function
 	@$(GO) test -coverprofile=cover.out -coverpkg=./internal/...,./cmd/... ./... >/dev/null && $(GO) tool cover -func=cover.out | tail -n 1
 

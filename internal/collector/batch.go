@@ -81,6 +81,9 @@ func (b *builder) build(lane spool.Lane, p piece, lim limits, choose func(n int,
 	if v == 0 {
 		v = choose(len(out.seqs), own)
 	}
+	if v == remotewrite.V2 && !out.odd {
+		b.merger.AttachMetadata()
+	}
 	var metadata int
 	out.series, metadata = b.merger.Len()
 	if p.noMetadata {
@@ -166,7 +169,10 @@ func (b *builder) merge(lane spool.Lane, p piece, lim limits) (*batch, error) {
 			out.tally.Bytes += int64(len(r.Body))
 			out.tally.DecodedBytes += int64(r.DecodedBytes)
 			out.tally.Samples += int64(r.Samples) + int64(r.Histograms)
-			return !out.odd, nil
+			// A batch of too many series takes too much memory; one that is planned has to be
+			// what it was.
+			series, _ := b.merger.Len()
+			return !out.odd && (p.through != 0 || series < maxBatchSeries), nil
 		})
 		if err != nil {
 			return nil, fmt.Errorf("building a batch: %w", err)

@@ -30,11 +30,13 @@ const (
 	maxRecordBytes = 1<<30 - 1
 	// maxBatchRecords bounds the list of sequence numbers that a batch is halved by.
 	maxBatchRecords = 20_000
-	minBackoff      = time.Second
-	maxBackoff      = time.Minute
-	maxRetryAfter   = 5 * time.Minute
-	keyEvery        = time.Second
-	lookEvery       = 50 * time.Millisecond
+	// maxBatchSeries bounds what merging takes: some 250 bytes a series.
+	maxBatchSeries = 55_000
+	minBackoff     = time.Second
+	maxBackoff     = time.Minute
+	maxRetryAfter  = 5 * time.Minute
+	keyEvery       = time.Second
+	lookEvery      = 50 * time.Millisecond
 )
 
 // Config is what a [Forwarder] is made of. Queue and URL are required; the zero value of

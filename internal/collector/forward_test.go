@@ -17,6 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/spool"
 )
@@ -77,11 +80,9 @@ func TestCaptures(t *testing.T) {
 				r.mustPost(spool.Lane{Org: "bravo", Cluster: "default"}, remotewrite.V2, alone)
 				r.drain()
 				want, got := r.sent, r.recv.content()
-				if protocol == remotewrite.V1 {
-					// There metadata of series is an entry of its own, which is not sent.
-					got = slices.DeleteFunc(got, func(l string) bool { return strings.HasPrefix(l, "metadata ") })
-					want = slices.DeleteFunc(want, func(l string) bool { return strings.HasPrefix(l, "metadata ") })
-				}
+				// Metadata moves between series and entries of its own: TestMetadata.
+				isMetadata := func(l string) bool { return strings.HasPrefix(l, "metadata ") }
+				want, got = slices.DeleteFunc(want, isMetadata), slices.DeleteFunc(got, isMetadata)
 				slices.Sort(want)
 				if lost := minus(want, got); len(lost) > 0 || len(minus(got, want)) > 0 {
 					t.Errorf("lost %d, too many %d, such as %.1q", len(lost), len(minus(got, want)), lost)
@@ -97,6 +98,50 @@ func TestCaptures(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMetadata: metadata of 1.0 goes with the series that it belongs to, and only what
+// belongs to none is a request more.
+func TestMetadata(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		families := func(names ...string) []byte {
+			var req prompb.WriteRequest
+			for _, name := range names {
+				req.Metadata = append(req.Metadata, prompb.MetricMetadata{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: name, Help: "Help of " + name})
+			}
+			b, err := req.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return remotewrite.Encode(nil, b)
+		}
+		r := newRig(t, &receiver{}, spool.Options{}, nil)
+		r.mustPost(prod, remotewrite.V1, samples(t, 5, epoch, 0))
+		r.mustPost(prod, remotewrite.V1, families("requests"))
+		r.drain()
+		if got := r.recv.kept(); len(got) != 1 || got[0].version != remotewrite.V2 {
+			t.Fatalf("%d requests", len(got))
+		}
+		b, err := remotewrite.Decode(nil, r.recv.kept()[0].body, 1<<20)
+		var req writev2.Request
+		if err == nil {
+			err = req.Unmarshal(b)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := req.Timeseries[0].Metadata; m.Type != writev2.Metadata_METRIC_TYPE_COUNTER || req.Symbols[m.HelpRef] != "Help of requests" {
+			t.Errorf("%+v", m)
+		}
+		// One that has no series here.
+		r.mustPost(prod, remotewrite.V1, samples(t, 5, epoch+1000, 10))
+		r.mustPost(prod, remotewrite.V1, families("other", "requests_total", "third"))
+		r.drain()
+		got := r.recv.kept()[1:]
+		if len(got) != 2 || got[1].version != remotewrite.V1 || !slices.Equal(got[1].lines, []string{`metadata other COUNTER "Help of other"`, `metadata third COUNTER "Help of third"`}) {
+			t.Errorf("%+v", got)
+		}
+	})
 }
 
 // TestAnswers: every answer that is not the end of a batch keeps it, and it comes again
@@ -760,6 +805,29 @@ func TestBatchLimits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPiecesDoNotWait: what is left of a batch that was halved goes out without waiting for
+// the age of another batch, also after a failure.
+func TestPiecesDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recv := &receiver{answer: func(n int, _ *request) *reply {
+			switch n {
+			case 0:
+				return status(413, "")
+			case 2:
+				return status(503, "")
+			}
+			return nil
+		}}
+		r := newRig(t, recv, spool.Options{}, func(c *Config) { c.BatchAge, c.BatchSamples = 24*time.Hour, 100 })
+		r.run()
+		for i := range 10 {
+			r.mustPost(prod, remotewrite.V1, samples(t, 10, epoch+int64(i), float64(100*i)))
+		}
+		time.Sleep(time.Minute)
+		r.check()
+	})
 }
 
 // TestStop: Run ends when its context does, also while a request is under way, and

@@ -39,14 +39,39 @@ type Merger struct {
 	scratch2 []byte
 }
 
-// mergedSeries is a series and all that was said of it.
+// mergedSeries is a series and all that was said of it. There may be a hundred thousand
+// of them, so what few series have is apart.
 type mergedSeries struct {
-	labels     string // references, name and value in turn, as uvarints
-	samples    []mergedSample
+	labels  string // references, name and value in turn, as uvarints
+	samples []mergedSample
+	others  *mergedOthers // nil: none
+}
+
+// mergedOthers is what a series has beside samples.
+type mergedOthers struct {
 	histograms []mergedHistogram
 	exemplars  []mergedExemplar
 	meta       metadataV2 // of 2.0, with references of ours
 }
+
+// other is for adding to it, has for reading.
+func (s *mergedSeries) other() *mergedOthers {
+	if s.others == nil {
+		s.others = &mergedOthers{}
+	}
+	return s.others
+}
+
+func (s *mergedSeries) has() mergedOthers {
+	if s.others == nil {
+		return mergedOthers{}
+	}
+	return *s.others
+}
+
+// keepSamples is the most samples that a series keeps memory for from one batch to the
+// next.
+const keepSamples = 256
 
 type mergedSample struct {
 	value     uint64 // the bits
@@ -76,7 +101,13 @@ func (m *Merger) Reset() {
 	clear(m.byLabel)
 	clear(m.family)
 	clear(m.list)
-	clear(m.series)
+	for i := range m.series {
+		s := &m.series[i]
+		if cap(s.samples) > keepSamples {
+			s.samples = nil
+		}
+		*s = mergedSeries{samples: s.samples[:0]}
+	}
 	clear(m.meta)
 	m.list, m.series, m.meta = m.list[:0], m.series[:0], m.meta[:0]
 }
@@ -128,7 +159,12 @@ func (m *Merger) find() *mergedSeries {
 		i = len(m.series)
 		key := string(m.key)
 		m.byLabel[key] = i
-		m.series = append(m.series, mergedSeries{labels: key})
+		if i < cap(m.series) {
+			m.series = m.series[:i+1] // with memory for samples
+		} else {
+			m.series = append(m.series, mergedSeries{})
+		}
+		m.series[i].labels = key
 	}
 	return &m.series[i]
 }
@@ -166,30 +202,30 @@ func (s *mergedSeries) addSample(x mergedSample) {
 	s.samples = slices.Insert(s.samples, i, x)
 }
 
-func (s *mergedSeries) addHistogram(x mergedHistogram) {
-	i := len(s.histograms)
-	for i > 0 && s.histograms[i-1].ms > x.ms {
+func (o *mergedOthers) addHistogram(x mergedHistogram) {
+	i := len(o.histograms)
+	for i > 0 && o.histograms[i-1].ms > x.ms {
 		i--
 	}
-	for j := i - 1; j >= 0 && s.histograms[j].ms == x.ms; j-- {
-		if s.histograms[j] == x {
+	for j := i - 1; j >= 0 && o.histograms[j].ms == x.ms; j-- {
+		if o.histograms[j] == x {
 			return
 		}
 	}
-	s.histograms = slices.Insert(s.histograms, i, x)
+	o.histograms = slices.Insert(o.histograms, i, x)
 }
 
-func (s *mergedSeries) addExemplar(x mergedExemplar) {
-	i := len(s.exemplars)
-	for i > 0 && s.exemplars[i-1].ms > x.ms {
+func (o *mergedOthers) addExemplar(x mergedExemplar) {
+	i := len(o.exemplars)
+	for i > 0 && o.exemplars[i-1].ms > x.ms {
 		i--
 	}
-	for j := i - 1; j >= 0 && s.exemplars[j].ms == x.ms; j-- {
-		if s.exemplars[j] == x {
+	for j := i - 1; j >= 0 && o.exemplars[j].ms == x.ms; j-- {
+		if o.exemplars[j] == x {
 			return
 		}
 	}
-	s.exemplars = slices.Insert(s.exemplars, i, x)
+	o.exemplars = slices.Insert(o.exemplars, i, x)
 }
 
 // addV1 takes in a prometheus.WriteRequest; false when it is malformed.
@@ -316,7 +352,7 @@ func (m *Merger) histogram(s *mergedSeries, b []byte, v Version, created int64) 
 		return true
 	})
 	x.rest = string(m.scratch)
-	s.addHistogram(x)
+	s.other().addHistogram(x)
 	return ok
 }
 
@@ -365,7 +401,7 @@ func (m *Merger) exemplar(s *mergedSeries, b []byte, v Version) bool {
 	}
 	m.scratch2 = m.appendLabels(m.scratch2[:0])
 	x.labels = string(m.scratch2)
-	s.addExemplar(x)
+	s.other().addExemplar(x)
 	return ok
 }
 
@@ -457,7 +493,7 @@ func (m *Merger) seriesV2(b []byte) bool {
 		if !ok1 || !ok2 {
 			return false
 		}
-		s.meta = metadataV2{typ: meta.typ, help: help, unit: unit}
+		s.other().meta = metadataV2{typ: meta.typ, help: help, unit: unit}
 	}
 	return eachField(b, func(f field) bool {
 		switch f.num {
@@ -509,11 +545,12 @@ func (m *Merger) AppendV2(dst []byte, from, to int) ([]byte, Counts) {
 	for i := from; i < to; i++ {
 		s := &m.series[i]
 		eachRef(s.labels, note)
-		for j := range s.exemplars {
-			eachRef(s.exemplars[j].labels, note)
+		o := s.has()
+		for j := range o.exemplars {
+			eachRef(o.exemplars[j].labels, note)
 		}
-		note(s.meta.help)
-		note(s.meta.unit)
+		note(o.meta.help)
+		note(o.meta.unit)
 	}
 	var series []byte
 	for i := from; i < to; i++ {
@@ -561,8 +598,9 @@ func (s *mergedSeries) appendV2(dst []byte, ref func(uint32) uint64, c *Counts) 
 			c.StartTimestamps++
 		}
 	}
-	for i := range s.histograms {
-		x := &s.histograms[i]
+	o := s.has()
+	for i := range o.histograms {
+		x := &o.histograms[i]
 		body := x.append(nil, true)
 		dst = appendField(dst, 3, body)
 		x.count(c)
@@ -570,8 +608,8 @@ func (s *mergedSeries) appendV2(dst []byte, ref func(uint32) uint64, c *Counts) 
 			c.StartTimestamps++
 		}
 	}
-	for i := range s.exemplars {
-		x := &s.exemplars[i]
+	for i := range o.exemplars {
+		x := &o.exemplars[i]
 		var body []byte
 		if x.labels != "" {
 			body = appendField(body, 1, refs(x.labels))
@@ -579,12 +617,12 @@ func (s *mergedSeries) appendV2(dst []byte, ref func(uint32) uint64, c *Counts) 
 		dst = appendField(dst, 4, x.appendRest(body))
 		c.Exemplars++
 	}
-	if s.meta != (metadataV2{}) {
+	if o.meta != (metadataV2{}) {
 		body := buf[:0]
 		for _, f := range [...]struct {
 			num uint64
 			v   uint64
-		}{{1, uint64(s.meta.typ)}, {3, ref(s.meta.help)}, {4, ref(s.meta.unit)}} {
+		}{{1, uint64(o.meta.typ)}, {3, ref(o.meta.help)}, {4, ref(o.meta.unit)}} {
 			if f.v != 0 {
 				body = binary.AppendUvarint(body, f.num<<3)
 				body = binary.AppendUvarint(body, f.v)
@@ -681,22 +719,23 @@ func (m *Merger) AppendV1(dst []byte, from, to int) ([]byte, Counts) {
 	families := map[string]bool{}
 	for i := from; i < to; i++ {
 		s := &m.series[i]
+		o := s.has()
 		if name := m.familyName(s); name != "" && !families[name] {
 			families[name] = true
 			part = appendText(part[:0], 2, name)
-			if s.meta.typ != 0 {
-				part = binary.AppendUvarint(append(part, 1<<3), uint64(s.meta.typ))
+			if o.meta.typ != 0 {
+				part = binary.AppendUvarint(append(part, 1<<3), uint64(o.meta.typ))
 			}
-			if s.meta.help != 0 {
-				part = appendText(part, 4, m.list[s.meta.help])
+			if o.meta.help != 0 {
+				part = appendText(part, 4, m.list[o.meta.help])
 			}
-			if s.meta.unit != 0 {
-				part = appendText(part, 5, m.list[s.meta.unit])
+			if o.meta.unit != 0 {
+				part = appendText(part, 5, m.list[o.meta.unit])
 			}
 			dst = appendField(dst, 3, part)
 			c.Metadata++
 		}
-		if len(s.samples)+len(s.histograms)+len(s.exemplars) == 0 {
+		if len(s.samples)+len(o.histograms)+len(o.exemplars) == 0 {
 			continue // it was there for its metadata
 		}
 		c.Series++
@@ -709,16 +748,16 @@ func (m *Merger) AppendV1(dst []byte, from, to int) ([]byte, Counts) {
 				c.StaleSamples++
 			}
 		}
-		for j := range s.exemplars {
-			x := &s.exemplars[j]
+		for j := range o.exemplars {
+			x := &o.exemplars[j]
 			body := x.appendRest(labels(nil, x.labels))
 			series = appendField(series, 3, body)
 			c.Exemplars++
 		}
-		for j := range s.histograms {
-			part = s.histograms[j].append(part[:0], false)
+		for j := range o.histograms {
+			part = o.histograms[j].append(part[:0], false)
 			series = appendField(series, 4, part)
-			s.histograms[j].count(&c)
+			o.histograms[j].count(&c)
 		}
 		dst = appendField(dst, 1, series)
 	}
@@ -729,18 +768,12 @@ func (m *Merger) AppendV1(dst []byte, from, to int) ([]byte, Counts) {
 // name of the metric without the suffixes that parts of histograms and summaries have.
 // It is empty when the series has no metadata.
 func (m *Merger) familyName(s *mergedSeries) string {
-	if s.meta == (metadataV2{}) {
+	meta := s.has().meta
+	if meta == (metadataV2{}) {
 		return ""
 	}
-	family, label, second := "", "", false
-	eachRef(s.labels, func(r uint32) {
-		if second && label == "__name__" {
-			family = m.list[r]
-		}
-		label, second = m.list[r], !second
-	})
-	const histogram, gaugeHistogram, summary = 3, 4, 5
-	if s.meta.typ == histogram || s.meta.typ == gaugeHistogram || s.meta.typ == summary {
+	family := m.metricName(s)
+	if meta.typ == typeHistogram || meta.typ == typeGaugeHistogram || meta.typ == typeSummary {
 		for _, suffix := range [...]string{"_bucket", "_sum", "_count"} {
 			if base, ok := strings.CutSuffix(family, suffix); ok {
 				return base
