@@ -85,7 +85,6 @@ func TestIntegrationCPULimit(t *testing.T) {
 // quota puts a process into a control group with a tenth of a processor.
 func quota(t *testing.T, pid int) (undo func(), ok bool) {
 	t.Helper()
-	undo = func() {}
 	for _, v := range []struct {
 		root  string
 		files map[string]string
