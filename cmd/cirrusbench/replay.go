@@ -387,6 +387,10 @@ func secrets(header map[string]string, target string) []string {
 		add(strings.TrimPrefix(header[name], "Bearer "))
 	}
 	if _, query, ok := strings.Cut(target, "?"); ok {
+		for pair := range strings.SplitSeq(query, "&") { // as it goes on the wire
+			_, v, _ := strings.Cut(pair, "=")
+			add(v)
+		}
 		parsed, _ := url.ParseQuery(query) // what can be read of it
 		for _, values := range parsed {
 			for _, v := range values {

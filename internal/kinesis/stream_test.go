@@ -34,6 +34,13 @@ type fake struct {
 	bad   []string       // guarded by mu: what breaks the rules of PutRecords
 }
 
+// seen returns the keys of each call so far.
+func (f *fake) seen() [][]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
 func (f *fake) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, _ ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
 	f.mu.Lock()
 	var keys []string
@@ -125,8 +132,8 @@ func TestBatches(t *testing.T) {
 			put(t, s, strconv.Itoa(i), 100)
 		}
 		synctest.Wait()
-		if len(f.calls) != 2 || len(f.calls[0]) != 500 || len(f.calls[1]) != 500 {
-			t.Errorf("%d calls before the flush", len(f.calls))
+		if calls := f.seen(); len(calls) != 2 || len(calls[0]) != 500 || len(calls[1]) != 500 {
+			t.Errorf("%d calls before the flush", len(calls))
 		}
 		closeNow(t, s)
 		if len(f.calls) != 3 || len(f.calls[2]) != 200 || len(f.taken) != 1200 {
@@ -180,13 +187,13 @@ func TestLinger(t *testing.T) {
 		time.Sleep(40 * time.Millisecond)
 		put(t, s, "b", 1)
 		synctest.Wait()
-		if len(f.calls) != 0 {
-			t.Error("too early", f.calls)
+		if calls := f.seen(); len(calls) != 0 {
+			t.Error("too early", calls)
 		}
 		time.Sleep(10 * time.Millisecond)
 		synctest.Wait()
-		if len(f.calls) != 1 || len(f.calls[0]) != 2 {
-			t.Error(f.calls)
+		if calls := f.seen(); len(calls) != 1 || len(calls[0]) != 2 {
+			t.Error(calls)
 		}
 		closeNow(t, s)
 	})
@@ -209,8 +216,8 @@ func TestFailedFirst(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if len(f.calls) != 1 {
-			t.Errorf("no pause: %v", f.calls)
+		if calls := f.seen(); len(calls) != 1 {
+			t.Errorf("no pause: %v", calls)
 		}
 		closeNow(t, s)
 		if !slices.Equal(f.calls[1], []string{"1", "3", "4", "5"}) {

@@ -67,6 +67,7 @@ type answerReader struct {
 	resp          Response
 	head          answer
 	headBytes     int
+	framing       int
 	informational int // 1xx responses before this one
 	left          int64
 	body          discard
@@ -76,7 +77,7 @@ type answerReader struct {
 // next makes ready for another answer.
 func (p *answerReader) next() {
 	p.at, p.started, p.resp, p.head, p.reusable = inStatus, false, Response{}, answer{length: -1}, false
-	p.headBytes, p.informational, p.left = 0, 0, 0
+	p.headBytes, p.informational, p.left, p.framing = 0, 0, 0, 0
 	p.body = discard{limit: maxDiscard, kept: p.body.kept[:0]}
 }
 
@@ -125,6 +126,9 @@ func (p *answerReader) step() error {
 	l, err := p.line()
 	if err != nil {
 		return err
+	}
+	if p.framing += len(l) + 1; p.framing > 4<<20 {
+		return errLongHeader
 	}
 	switch p.at {
 	case inStatus:
@@ -236,7 +240,9 @@ func (p *answerReader) headDone() error {
 		return fmt.Errorf("%w: bad Content-Length", errMalformedAnswer)
 	case a.badEncoding && modern:
 		return fmt.Errorf("%w: unsupported transfer encoding", errMalformedAnswer)
-	case resp.Status/100 == 1 || resp.Status == http.StatusNoContent || resp.Status == http.StatusNotModified:
+	case resp.Status/100 == 1:
+		p.at, p.reusable = complete, false
+	case resp.Status == http.StatusNoContent || resp.Status == http.StatusNotModified:
 		p.at = complete
 	case a.chunked && modern:
 		p.at = inChunkSize

@@ -222,6 +222,10 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 		prep.Wait()
 	})
 	stopProgress()
+	finishedAt := time.Now()
+	if finishedAt.Before(startedAt) { // interrupted before it began
+		finishedAt = startedAt
+	}
 	if e.loop != nil && e.loop.err != nil {
 		return nil, e.loop.err
 	}
@@ -234,7 +238,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	}
 	res := &Result{
 		Recorder: total, StartedAt: startedAt.UTC(), MeasuredAt: startedAt.Add(e.zero).UTC(),
-		FinishedAt: time.Now().UTC(), Interrupted: ctx.Err() != nil,
+		FinishedAt: finishedAt.UTC(), Interrupted: ctx.Err() != nil,
 		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before, e.processors),
 	}
 	sent := int(total.Counts().Sent)
@@ -275,7 +279,7 @@ func (e *engine) viaWorkers(ctx, feedCtx context.Context, endFeeding func()) (*s
 	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
 	if detach(); whole {
 		e.disp.close()
-		if e.DrainTimeout > 0 {
+		if e.DrainTimeout > 0 && e.Plan.Loop == Open {
 			defer time.AfterFunc(e.DrainTimeout, e.disp.cancel).Stop()
 		}
 	} else {
@@ -568,7 +572,7 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 	o.Unconfirmed = o.Outcome == stats.OK && j.req.Version == remotewrite.V2 && !resp.Confirmed
 	if o.ErrorExample != "" {
 		for _, secret := range e.Secrets {
-			o.ErrorExample = strings.ReplaceAll(o.ErrorExample, secret, "[masked]")
+			o.ErrorExample = mask(o.ErrorExample, secret)
 		}
 	}
 	if e.Observe != nil {
@@ -599,6 +603,18 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 	}
 	e.budget.release(j.budget)
 	j.req.Body = nil
+}
+
+// mask hides a secret, also one of which only the beginning is left because the text was cut.
+func mask(s, secret string) string {
+	const telling = 4
+	s = strings.ReplaceAll(s, secret, "[masked]")
+	for n := min(len(secret)-1, len(s)); n >= telling; n-- {
+		if rest, ok := strings.CutSuffix(s, secret[:n]); ok {
+			return rest + "[masked]"
+		}
+	}
+	return s
 }
 
 // attempts sends a request until it succeeds or is not to be retried; an interrupted run retries nothing

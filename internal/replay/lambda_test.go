@@ -262,8 +262,12 @@ func TestLambdaFailures(t *testing.T) {
 			if o.Attempts != 1 || o.Refused != tc.refused || o.Matched != tc.matched || o.Unmatched != tc.unmatched {
 				t.Errorf("observed %+v", o)
 			}
-			if f.n != 1 {
-				t.Errorf("sent %d times", f.n)
+			// One that ran out of time may not have arrived.
+			f.mu.Lock()
+			n := f.n
+			f.mu.Unlock()
+			if n > 1 || n < 1 && !tc.timeout {
+				t.Errorf("sent %d times", n)
 			}
 		})
 	}

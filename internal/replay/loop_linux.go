@@ -42,6 +42,7 @@ type loop struct {
 	inFlight int
 	next     *job // open loop: the next to come due
 	planEnd  bool // all of the plan was fetched
+	landed   bool // a flight has ended since the last feed
 	waited   bool // next was not ready when it was asked for
 	fed      bool // nothing more is to be started but what waits
 	fedAt    time.Duration
@@ -184,11 +185,12 @@ func (l *loop) run(ctx context.Context, fed chan<- struct{}) {
 			l.abandon()
 		}
 		l.arrive()
+		l.expire()
+		l.landed = false
 		if l.feed(ctx); l.fed && fed != nil {
 			close(fed)
 			fed, l.fedAt = nil, l.now
 		}
-		l.expire()
 		if l.fed && l.inFlight == 0 && l.turns.waiting == 0 {
 			break
 		}
@@ -266,7 +268,7 @@ func (l *loop) feed(ctx context.Context) {
 	} else {
 		l.feedClosed(ctx)
 	}
-	if l.fed && l.e.DrainTimeout > 0 && l.now-l.fedAt >= l.e.DrainTimeout && l.turns.waiting > 0 && l.fedAt > 0 {
+	if l.fed && l.e.Plan.Loop == Open && l.e.DrainTimeout > 0 && l.now-l.fedAt >= l.e.DrainTimeout && l.turns.waiting > 0 && l.fedAt > 0 {
 		l.turns.drop() // their sources' last requests are waited for
 	}
 }
@@ -345,6 +347,7 @@ func (l *loop) feedClosed(ctx context.Context) {
 			return
 		}
 		l.launch(j)
+		l.now = l.e.since()
 	}
 }
 
@@ -557,6 +560,9 @@ func (l *loop) read(c *loopConn) {
 		}
 		switch {
 		case err == nil:
+			if n == len(buf) && leftover(c.fd) {
+				c.answer.reusable = false
+			}
 			l.answered(c)
 			return
 		case errors.Is(err, errMore):
@@ -575,6 +581,13 @@ func (l *loop) read(c *loopConn) {
 			return
 		}
 	}
+}
+
+// leftover says whether the kernel has more than the answer, or the end of the connection: there is no other edge for it.
+func leftover(fd int) bool {
+	var b [1]byte
+	_, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return !errors.Is(err, unix.EAGAIN)
 }
 
 // answered ends the attempt on c with its answer.
@@ -623,6 +636,7 @@ func (l *loop) settle(f *flight, resp *Response) {
 func (l *loop) land(f *flight, resp *Response) {
 	j := f.job
 	l.inFlight--
+	l.landed = true
 	l.e.finish(j, l.rec, f.started, l.now, resp)
 	l.turns.done(j)
 	l.e.jobs.Put(j)
@@ -678,7 +692,7 @@ func (l *loop) until() time.Duration {
 	for _, f := range l.retries {
 		t = min(t, f.retryAt)
 	}
-	if l.fed && l.turns.waiting > 0 && l.e.DrainTimeout > 0 {
+	if l.fed && l.e.Plan.Loop == Open && l.turns.waiting > 0 && l.e.DrainTimeout > 0 {
 		t = min(t, l.fedAt+l.e.DrainTimeout)
 	}
 	return t
@@ -688,7 +702,7 @@ func (l *loop) until() time.Duration {
 func (l *loop) wait(ctx context.Context) {
 	t := l.until()
 	n := l.poll()
-	if n == 0 {
+	if n == 0 && !l.landed {
 		if d := t - l.e.since(); d > 0 {
 			l.sleep(d)
 			n = l.poll()

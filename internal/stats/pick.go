@@ -53,7 +53,9 @@ func newPicker[T sample](rows [][]T) *picker[T] {
 		width = float64(some[len(some)-1]) - p.lo
 	}
 	if width > 0 {
-		p.scale = (pickBuckets - 2) / (1.25 * width)
+		if s := (pickBuckets - 2) / (1.25 * width); !math.IsInf(s, 0) {
+			p.scale = s
+		}
 	}
 	return p
 }
