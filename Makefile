@@ -39,7 +39,7 @@ test: ## all tests, race detector and shuffle on
 
 .PHONY: bench-collector soak
 bench-collector: build ## the collector against one sync a request, the wire's bytes, and an outage of 6 h (about 6 minutes)
-	@CIRRUSBENCH_BINARY=$(abspath $(BIN)) $(GO) test -run '^$$' -bench '^BenchmarkCollect' -benchtime 1x -timeout 30m ./cmd/cirrusbench | grep -vE '^(PASS|ok|\?|{)'
+	@CIRRUSBENCH_BINARY=$(abspath $(BIN)) $(GO) test -run '^$$' -bench '^BenchmarkCollect' -benchtime 1x -timeout 30m ./cmd/cirrusbench | grep -vE '^(PASS|ok|\?|[{])'
 
 soak: ## fifty kills of a collector under load
 	@CIRRUSBENCH_KILL_ROUNDS=50 $(GO) test -run '^TestCollectKill$$' -count=1 -v -timeout 30m ./cmd/cirrusbench
