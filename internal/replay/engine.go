@@ -164,7 +164,10 @@ type engine struct {
 		sent, ok, failed, timedOut, inFlight, due, retried atomic.Int64
 
 		mu   sync.Mutex
-		hist *stats.Histogram
+		hist *stats.Histogram // since the last snapshot
+
+		// Only Progress' goroutine touches these: what it took so far, and what it takes the next with.
+		all, spare *stats.Histogram
 	}
 }
 
@@ -175,7 +178,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	e.disp = newDispatcher(e.Order, len(e.sources.Names()))
 	e.prepared = make(chan []*job, maxBatches)
 	e.budget = newByteBudget(e.Lookahead)
-	e.live.hist = stats.NewHistogram()
+	e.live.hist, e.live.all, e.live.spare = stats.NewHistogram(), stats.NewHistogram(), stats.NewHistogram()
 	before := readUse()
 	// A little lead lets the workers start before anything is due, and in an open loop the preparer fill much of the
 	// look-ahead.
@@ -705,14 +708,19 @@ func (e *engine) snapshot(final bool) Progress {
 	if e.Plan.Loop == Open {
 		p.PlannedTime = e.Plan.Due(e.Plan.Total())
 	}
+	// Whoever sends waits for this lock, so nothing is computed under it.
 	e.live.mu.Lock()
-	defer e.live.mu.Unlock()
-	if e.live.hist.Count() > 0 {
-		q := e.live.hist.Quantiles(0.5, 0.9, 0.99, 0.999)
+	e.live.hist, e.live.spare = e.live.spare, e.live.hist
+	e.live.mu.Unlock()
+	all := e.live.all
+	all.Merge(e.live.spare)
+	e.live.spare.Reset()
+	if all.Count() > 0 {
+		q := all.Quantiles(0.5, 0.9, 0.99, 0.999)
 		for i, to := range []*time.Duration{&p.P50, &p.P90, &p.P99, &p.P999} {
 			*to = time.Duration(q[i] * float64(time.Millisecond))
 		}
-		p.Max = e.live.hist.Max()
+		p.Max = all.Max()
 	}
 	return p
 }

@@ -518,6 +518,31 @@ func TestFirstOfAClosedLoop(t *testing.T) {
 	}
 }
 
+// TestProgressLosesNothing: however often somebody looks, the last look has what the run file has.
+func TestProgressLosesNothing(t *testing.T) {
+	corpus := oneObject(t, 300)
+	for way, workers := range bothWays() {
+		url := serveFunc(t, noContent)
+		var last Progress
+		run, err := execute(t.Context(), t, Config{
+			Corpus: corpus, Timestamps: Keep, Order: OrderNone, Timeout: time.Minute, Sender: newRaw(t, HTTPConfig{URL: url}),
+			Plan:     mustPlan(t, PlanConfig{Concurrency: 4, Requests: 2000, Loop: true, Objects: 1}),
+			Progress: func(p Progress) { last = p }, Interval: time.Millisecond,
+		}, workers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := run.Latency
+		got := []float64{ms(last.P50), ms(last.P90), ms(last.P99), ms(last.P999), ms(last.Max)}
+		for i, want := range []float64{l.P50MS, l.P90MS, l.P99MS, l.P999MS, l.MaxMS} {
+			near(t, fmt.Sprintf("%s: percentile %d", way, i), got[i], want, 1e-5)
+		}
+		if !last.Final || last.OK != 2000 || l.Count != 2000 {
+			t.Errorf("%s: %+v", way, last)
+		}
+	}
+}
+
 // TestLoopInterrupt: an interrupt starts nothing more, gives up waiting for further attempts, waits for what is in
 // flight, and the counts add up.
 func TestLoopInterrupt(t *testing.T) {
