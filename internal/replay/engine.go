@@ -46,7 +46,8 @@ type Config struct {
 	Secrets []string
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
 	Lookahead int64
-	// StartAt is when the run begins, if it lies ahead: several processes with parts of one plan begin together.
+	// StartAt is when the run begins, unless it is zero: several processes with parts of one plan begin together. What that
+	// moment is too early for leaves late and is judged as late: nothing is due later because of it.
 	StartAt time.Time
 	// Observe, if not nil, may change what is recorded of plan entry n. It is for tests that need latencies to be a
 	// function of the plan; nothing in the program sets it.
@@ -186,7 +187,10 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	if e.Plan.Loop == Open && !e.static() {
 		lead = 250 * time.Millisecond
 	}
-	e.start = time.Now().Add(max(lead, time.Until(e.StartAt)))
+	if !e.StartAt.IsZero() {
+		lead = time.Until(e.StartAt) // and not a moment later: the others do not wait
+	}
+	e.start = time.Now().Add(lead)
 	startedAt := e.start
 
 	// feedCtx ends the feeding side: by the caller, or by a body that cannot be prepared.
