@@ -46,7 +46,8 @@ type Config struct {
 	Secrets []string
 	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
 	Lookahead int64
-	// StartAt is when the run begins, if it lies ahead: several processes with parts of one plan begin together.
+	// StartAt is when the run begins, unless it is zero: several processes with parts of one plan begin together. What that
+	// moment is too early for leaves late and is judged as late: nothing is due later because of it.
 	StartAt time.Time
 	// Observe, if not nil, may change what is recorded of plan entry n. It is for tests that need latencies to be a
 	// function of the plan; nothing in the program sets it.
@@ -164,7 +165,10 @@ type engine struct {
 		sent, ok, failed, timedOut, inFlight, due, retried atomic.Int64
 
 		mu   sync.Mutex
-		hist *stats.Histogram
+		hist *stats.Histogram // since the last snapshot
+
+		// Only Progress' goroutine touches these: what it took so far, and what it takes the next with.
+		all, spare *stats.Histogram
 	}
 }
 
@@ -175,7 +179,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	e.disp = newDispatcher(e.Order, len(e.sources.Names()))
 	e.prepared = make(chan []*job, maxBatches)
 	e.budget = newByteBudget(e.Lookahead)
-	e.live.hist = stats.NewHistogram()
+	e.live.hist, e.live.all, e.live.spare = stats.NewHistogram(), stats.NewHistogram(), stats.NewHistogram()
 	before := readUse()
 	// A little lead lets the workers start before anything is due, and in an open loop the preparer fill much of the
 	// look-ahead.
@@ -183,7 +187,10 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	if e.Plan.Loop == Open && !e.static() {
 		lead = 250 * time.Millisecond
 	}
-	e.start = time.Now().Add(max(lead, time.Until(e.StartAt)))
+	if !e.StartAt.IsZero() {
+		lead = time.Until(e.StartAt) // and not a moment later: the others do not wait
+	}
+	e.start = time.Now().Add(lead)
 	startedAt := e.start
 
 	// feedCtx ends the feeding side: by the caller, or by a body that cannot be prepared.
@@ -705,14 +712,19 @@ func (e *engine) snapshot(final bool) Progress {
 	if e.Plan.Loop == Open {
 		p.PlannedTime = e.Plan.Due(e.Plan.Total())
 	}
+	// Whoever sends waits for this lock, so nothing is computed under it.
 	e.live.mu.Lock()
-	defer e.live.mu.Unlock()
-	if e.live.hist.Count() > 0 {
-		q := e.live.hist.Quantiles(0.5, 0.9, 0.99, 0.999)
+	e.live.hist, e.live.spare = e.live.spare, e.live.hist
+	e.live.mu.Unlock()
+	all := e.live.all
+	all.Merge(e.live.spare)
+	e.live.spare.Reset()
+	if all.Count() > 0 {
+		q := all.Quantiles(0.5, 0.9, 0.99, 0.999)
 		for i, to := range []*time.Duration{&p.P50, &p.P90, &p.P99, &p.P999} {
 			*to = time.Duration(q[i] * float64(time.Millisecond))
 		}
-		p.Max = e.live.hist.Max()
+		p.Max = all.Max()
 	}
 	return p
 }

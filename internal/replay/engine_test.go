@@ -125,6 +125,30 @@ func TestFrozenServer(t *testing.T) {
 	}
 }
 
+// TestStartAt: a run begins when it is told to, also when less time is left than it would like. What was due before it
+// was there left late, and that is its schedule error and latency.
+func TestStartAt(t *testing.T) {
+	corpus := bundled(t)
+	for _, tt := range []struct{ ahead, late time.Duration }{{time.Hour, 0}, {time.Millisecond, 0}, {0, 0}, {-100 * time.Millisecond, 100 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			at := time.Now().Add(tt.ahead)
+			run := inBubble(t.Context(), t, Config{
+				Corpus: corpus, Timestamps: Keep, Order: OrderNone, MaxInFlight: 100, Timeout: time.Second, StartAt: at,
+				Plan:   mustPlan(t, PlanConfig{RatePerS: 100, Requests: 20, Loop: true, Objects: len(corpus.Entries())}),
+				Sender: senderFunc(func(_ context.Context, r *Outgoing) Response { return confirmed(r) }),
+			})
+			if !run.StartedAt.Equal(at) {
+				t.Errorf("%v ahead: began %v after it should", tt.ahead, run.StartedAt.Sub(at))
+			}
+			near(t, "maximum schedule error", run.ScheduleError.MaxMS, ms(tt.late), 1e-3)
+			near(t, "maximum latency", run.Latency.MaxMS, ms(tt.late), 1e-3)
+			if said := strings.Contains(strings.Join(run.Client.Reasons, "; "), "after they were due"); said != (tt.late > 0) {
+				t.Errorf("%v ahead: %+v", tt.ahead, run.Client)
+			}
+		})
+	}
+}
+
 // TestCountsAddUp drives a run with every kind of answer; also warm-up stays out of the numbers.
 func TestCountsAddUp(t *testing.T) {
 	corpus := bundled(t)

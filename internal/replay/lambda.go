@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -133,11 +134,44 @@ func NewLambdaSender(cfg aws.Config, c LambdaConfig) (*LambdaSender, error) {
 	s := &LambdaSender{
 		target: c.Target, head: head, http: client, record: c.Record, heads: map[headKey][]byte{},
 		client: lambda.NewFromConfig(cfg, func(o *lambda.Options) {
-			o.HTTPClient = client
+			o.HTTPClient = boundedClient{client}
 			o.Retryer = aws.NopRetryer{}
 		}),
 	}
 	return s, nil
+}
+
+// maxLambdaAnswer bounds what is read of an answer, in bytes. The SDK keeps all of it in memory, once for each request in
+// flight; a function's answer has at most 6 MB (Lambda's quotas).
+const maxLambdaAnswer = 8 << 20
+
+var errLongAnswer = fmt.Errorf("the answer is longer than %d MiB, which is more than Lambda ever sends", maxLambdaAnswer>>20)
+
+// boundedClient ends answers that are longer than maxLambdaAnswer with errLongAnswer.
+type boundedClient struct{ client *awshttp.BuildableClient }
+
+func (b boundedClient) Do(r *http.Request) (*http.Response, error) {
+	resp, err := b.client.Do(r)
+	if err == nil {
+		resp.Body = &boundedBody{resp.Body, maxLambdaAnswer}
+	}
+	return resp, err
+}
+
+type boundedBody struct {
+	io.ReadCloser
+
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	// One byte more than is allowed tells an answer that is longer from one that ends there.
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left+1)])
+	if b.left -= int64(n); b.left < 0 {
+		b.left = -1 // also for the next read, which is of nothing
+		return 0, errLongAnswer
+	}
+	return n, err
 }
 
 // URL is the target, for the run file.
@@ -356,6 +390,9 @@ func functionFailure(payload []byte, v *lambdalog.Invocation) Response {
 
 // lambdaFailure is an attempt that Lambda did not take, or whose answer did not come.
 func lambdaFailure(err error) Response {
+	if errors.Is(err, errLongAnswer) {
+		return Response{Err: errLongAnswer, Class: "answer_too_large"}
+	}
 	status, ok := errors.AsType[*awshttp.ResponseError](err)
 	api, isAPI := errors.AsType[smithy.APIError](err)
 	if !ok || !isAPI || status.HTTPStatusCode() == 0 {

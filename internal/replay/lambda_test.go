@@ -241,6 +241,9 @@ func TestLambdaFailures(t *testing.T) {
 		{name: "not allowed", answer: fakeAnswer{status: 403, errorType: "AccessDeniedException", payload: `{"Message":"no"}`}, status: 403, class: "lambda_AccessDeniedException", refused: 1},
 		{name: "too large", answer: fakeAnswer{status: 413, errorType: "RequestTooLargeException", payload: `{"message":"no"}`}, status: 413, class: "lambda_RequestTooLargeException", refused: 1},
 		{name: "service", answer: fakeAnswer{status: 500, errorType: "ServiceException", payload: `{"Message":"no"}`}, status: 500, class: "lambda_ServiceException", refused: 1},
+		{name: "as long as is read", answer: fakeAnswer{payload: `{"statusCode":204,"body":"` + strings.Repeat("x", maxLambdaAnswer-28) + `"}`, log: warmReport}, status: 204, class: "http_204", matched: 1},
+		{name: "longer than is read", answer: fakeAnswer{payload: strings.Repeat(" ", maxLambdaAnswer+1), log: warmReport}, class: "answer_too_large"},
+		{name: "an error longer than is read", answer: fakeAnswer{status: 500, errorType: "ServiceException", payload: strings.Repeat(" ", 2*maxLambdaAnswer)}, class: "answer_too_large"},
 		{name: "slow", answer: fakeAnswer{wait: time.Minute}, class: "timeout", timeout: true},
 		{name: "hung up", answer: fakeAnswer{hangUp: true}, class: "connection_lost"},
 	} {

@@ -358,6 +358,191 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestTimedOutMakesRoom: what waits behind a request that ran out of time is sent when that has ended, though nothing
+// else happens: in a closed loop what waits for a slot, in an open one what waits for its source's turn when the last was due.
+func TestTimedOutMakesRoom(t *testing.T) {
+	corpus := oneObject(t, 300)
+	for _, p := range []PlanConfig{{Concurrency: 1}, {Concurrency: 2}, {RatePerS: 1000}} {
+		for way, workers := range bothWays() {
+			t.Run(way, func(t *testing.T) {
+				// A run that would sleep for ever is interrupted, and says so.
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				url, _ := hanging(t)
+				p.Requests, p.Loop, p.Objects = 4, true, 1
+				run, err := execute(ctx, t, Config{
+					Corpus: corpus, Timestamps: Keep, Order: OrderSource, MaxInFlight: 4, Timeout: 50 * time.Millisecond,
+					Sender: newRaw(t, HTTPConfig{URL: url}), Plan: mustPlan(t, p),
+				}, workers)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c := run.Counts; run.Interrupted || c.Sent != 4 || c.TimedOut != 4 || c.NotSent != 0 {
+					t.Errorf("%+v: %+v, interrupted %v", p, c, run.Interrupted)
+				}
+			})
+		}
+	}
+}
+
+// TestClosedLoopWaitsForItsSources: the drain timeout is for what is late. In a closed loop nothing is due, and what
+// waits behind a source of one request at a time is sent.
+func TestClosedLoopWaitsForItsSources(t *testing.T) {
+	corpus := oneObject(t, 300)
+	for way, workers := range bothWays() {
+		t.Run(way, func(t *testing.T) {
+			url := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(2 * time.Millisecond)
+				noContent(w, r)
+			})
+			run, err := execute(t.Context(), t, Config{
+				Corpus: corpus, Timestamps: Keep, Order: OrderSource, Timeout: time.Minute, DrainTimeout: time.Nanosecond,
+				Sender: newRaw(t, HTTPConfig{URL: url}), Plan: mustPlan(t, PlanConfig{Concurrency: 4, Requests: 50, Loop: true, Objects: 1}),
+			}, workers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := run.Counts; c.OK != 50 || c.NotSent != 0 {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+}
+
+// TestInterruptBeforeTheStart: a run that is interrupted before it begins leaves a result that can be read.
+func TestInterruptBeforeTheStart(t *testing.T) {
+	corpus := oneObject(t, 300)
+	for _, p := range []PlanConfig{{RatePerS: 10}, {Concurrency: 2}} {
+		for way, workers := range bothWays() {
+			t.Run(way, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				url, count := hanging(t)
+				p.Requests, p.Loop, p.Objects = 4, true, 1
+				run, err := execute(ctx, t, Config{
+					Corpus: corpus, Timestamps: Keep, Order: OrderSource, MaxInFlight: 4, Timeout: time.Minute, StartAt: time.Now().Add(time.Hour),
+					Sender: newRaw(t, HTTPConfig{URL: url}), Plan: mustPlan(t, p),
+				}, workers) // checks the file
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c := run.Counts; !run.Interrupted || c.Sent != 0 || c.NotSent != 4 || count.Load() != 0 || run.FinishedAt.Before(run.StartedAt) {
+					t.Errorf("%+v, interrupted %v, from %v to %v", c, run.Interrupted, run.StartedAt, run.FinishedAt)
+				}
+			})
+		}
+	}
+}
+
+// TestSecretsAreMasked also where only the beginning of one is left of a message that was cut.
+func TestSecretsAreMasked(t *testing.T) {
+	const secret = "canary-0123456789abcdefghijklmnop"
+	for _, tt := range []struct{ in, want string }{
+		{"", ""},
+		{"nothing to hide", "nothing to hide"},
+		{"key " + secret + " is wrong, " + secret, "key [masked] is wrong, [masked]"},
+		{"key " + secret[:len(secret)-1], "key [masked]"},
+		{"key " + secret[:4], "key [masked]"},
+		{"key " + secret[:3], "key " + secret[:3]},
+		{secret[:10], "[masked]"},
+		{secret[:10] + " is not the end", secret[:10] + " is not the end"},
+	} {
+		if got := mask(tt.in, secret); got != tt.want {
+			t.Errorf("%q is masked as %q, want %q", tt.in, got, tt.want)
+		}
+	}
+	url := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, strings.Repeat("x", maxMessage-20)+r.Header.Get("X-Api-Key"))
+	})
+	for way, workers := range bothWays() {
+		run, err := execute(t.Context(), t, Config{
+			Corpus: oneObject(t, 300), Timestamps: Keep, Order: OrderSource, Timeout: time.Minute, Secrets: []string{secret},
+			Sender: newRaw(t, HTTPConfig{URL: url, Header: map[string]string{"X-Api-Key": secret}}),
+			Plan:   mustPlan(t, PlanConfig{Concurrency: 1, Requests: 1, Loop: true, Objects: 1}),
+		}, workers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(run.Errors) != 1 || strings.Contains(run.Errors[0].Example, secret[:4]) || !strings.HasSuffix(run.Errors[0].Example, "[masked]") {
+			t.Errorf("%s: %+v", way, run.Errors)
+		}
+	}
+}
+
+// TestBytesBehindAnAnswer: what a server sends behind its answer, unasked, is not taken for the next one, also when the
+// answer ends exactly where a read does.
+func TestBytesBehindAnAnswer(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the loop needs Linux")
+	}
+	const head = "HTTP/1.1 200 OK\r\nContent-Length: 4055\r\n\r\n"
+	answer := head + strings.Repeat("b", 4055)
+	if n := len(new(answerReader).space()); n != len(answer) {
+		t.Fatalf("the first read is of %d bytes and the answer has %d", n, len(answer))
+	}
+	stale := answer + "HTTP/1.1 503 Stale\r\nContent-Length: 0\r\n\r\n"
+	url, _ := script{steps: []string{stale, stale, stale, stale}}.listen(t)
+	run, err := execute(t.Context(), t, Config{
+		Corpus: oneObject(t, 300), Timestamps: Keep, Order: OrderSource, Timeout: time.Minute, Sender: newRaw(t, HTTPConfig{URL: url}),
+		Plan: mustPlan(t, PlanConfig{Concurrency: 1, Requests: 4, Loop: true, Objects: 1}),
+	}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.Counts.OK != 4 {
+		t.Errorf("%+v %+v", run.Counts, run.Errors)
+	}
+}
+
+// TestFirstOfAClosedLoop: each of the first requests, which go out one behind the other, is timed from its own start.
+func TestFirstOfAClosedLoop(t *testing.T) {
+	url := serveFunc(t, noContent)
+	var mu sync.Mutex
+	starts := map[time.Duration]bool{}
+	_, err := execute(t.Context(), t, Config{
+		Corpus: oneObject(t, 300), Timestamps: Keep, Order: OrderNone, Timeout: time.Minute, Sender: newRaw(t, HTTPConfig{URL: url}),
+		Plan: mustPlan(t, PlanConfig{Concurrency: 50, Requests: 50, Loop: true, Objects: 1}),
+		Observe: func(_ int, o *stats.Observation) {
+			mu.Lock()
+			defer mu.Unlock()
+			starts[o.Started] = true
+		},
+	}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(starts) < 25 {
+		t.Errorf("50 requests were started at %d moments", len(starts))
+	}
+}
+
+// TestProgressLosesNothing: however often somebody looks, the last look has what the run file has.
+func TestProgressLosesNothing(t *testing.T) {
+	corpus := oneObject(t, 300)
+	for way, workers := range bothWays() {
+		url := serveFunc(t, noContent)
+		var last Progress
+		run, err := execute(t.Context(), t, Config{
+			Corpus: corpus, Timestamps: Keep, Order: OrderNone, Timeout: time.Minute, Sender: newRaw(t, HTTPConfig{URL: url}),
+			Plan:     mustPlan(t, PlanConfig{Concurrency: 4, Requests: 2000, Loop: true, Objects: 1}),
+			Progress: func(p Progress) { last = p }, Interval: time.Millisecond,
+		}, workers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := run.Latency
+		got := []float64{ms(last.P50), ms(last.P90), ms(last.P99), ms(last.P999), ms(last.Max)}
+		for i, want := range []float64{l.P50MS, l.P90MS, l.P99MS, l.P999MS, l.MaxMS} {
+			near(t, fmt.Sprintf("%s: percentile %d", way, i), got[i], want, 1e-5)
+		}
+		if !last.Final || last.OK != 2000 || l.Count != 2000 {
+			t.Errorf("%s: %+v", way, last)
+		}
+	}
+}
+
 // TestLoopInterrupt: an interrupt starts nothing more, gives up waiting for further attempts, waits for what is in
 // flight, and the counts add up.
 func TestLoopInterrupt(t *testing.T) {

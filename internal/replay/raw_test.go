@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -398,6 +399,48 @@ func TestRawAllocatesNothing(t *testing.T) {
 		// The server's two conversions to a string are in here; they stay on its stack or cost at most two.
 		if n > 2 {
 			t.Errorf("%d bytes: %v allocations a request", size, n)
+		}
+	}
+}
+
+// TestAnswerIsBounded: lines around a body end, though no single one of them is long.
+func TestAnswerIsBounded(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	for name, s := range map[string]struct{ begin, again string }{
+		"trailers":         {head + "0\r\n", "a\n"},
+		"chunk extensions": {head, "1;" + strings.Repeat("x", 1000) + "\r\na\r\n"},
+		"headers":          {"HTTP/1.1 200 OK\r\n", "a: b\r\n"},
+	} {
+		var p answerReader
+		p.next()
+		rest, sent := s.begin, 0
+		var err error
+		for sent < 16<<20 && (sent == 0 || errors.Is(err, errMore)) {
+			for len(rest) < 4096 {
+				rest += s.again
+			}
+			n := copy(p.space(), rest)
+			p.got(n)
+			rest, sent = rest[n:], sent+n
+			err = p.advance()
+		}
+		if !errors.Is(err, errLongHeader) {
+			t.Errorf("%s: %v after %d bytes", name, err, sent)
+		}
+	}
+}
+
+// TestSwitchedConnection: after 101 the connection speaks something else and carries no further request.
+func TestSwitchedConnection(t *testing.T) {
+	for answer, reusable := range map[string]bool{
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n": false,
+		"HTTP/1.1 204 No Content\r\n\r\n":                                               true,
+	} {
+		var p answerReader
+		p.next()
+		p.got(copy(p.space(), answer))
+		if err := p.advance(); err != nil || p.reusable != reusable {
+			t.Errorf("%q: %v, reusable %v", answer, err, p.reusable)
 		}
 	}
 }

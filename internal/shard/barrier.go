@@ -109,7 +109,8 @@ type claimObject struct {
 // Wait says that this shard is ready, waits until all are, and returns when there are at least some hundred milliseconds
 // left to T0: the caller begins then. Exactly one attempt of an index gets that far. Every other end is an error
 // wrapping one of this package's, or of the store: nothing must be sent then. A shard that ends while it waits, for
-// whatever reason, keeps all the others from starting.
+// whatever reason, keeps all the others from starting, if the store still takes its word for it; a store that fails is
+// asked again for half the lead before that.
 func (b *Barrier) Wait(ctx context.Context) (Start, error) {
 	lead, timeout := b.Lead, b.Timeout
 	if lead <= 0 {
@@ -132,6 +133,8 @@ func (b *Barrier) Wait(ctx context.Context) (Start, error) {
 	}
 	if start == nil {
 		if err := b.ready(ctx, clock); err != nil {
+			// It may have been written all the same, and the others would count on this shard.
+			_, err = b.refuse(ctx, "timeout", fmt.Sprintf("shard %d could not say that it was ready", b.Index), err)
 			return Start{}, err
 		}
 		if start, err = b.await(ctx, clock, lead, timeout); err != nil {
@@ -148,8 +151,15 @@ func (b *Barrier) Wait(ctx context.Context) (Start, error) {
 	if err := sleep(ctx, time.Until(s.Local)-min(claimLead, lead/2)); err != nil {
 		return s, fmt.Errorf("waiting for T0: %w", err)
 	}
-	if err := b.claim(ctx); err != nil {
-		return s, err
+	for {
+		err := b.claim(ctx)
+		if err == nil {
+			break
+		}
+		// The others begin whatever happens here, so a store that fails is asked again while there is time.
+		if errors.Is(err, ErrAborted) || time.Until(s.Local) <= minPoll || sleep(ctx, minPoll) != nil {
+			return s, err
+		}
 	}
 	if late := time.Since(s.Local); late > 0 {
 		return s, b.abort(ctx, fmt.Errorf("%w: the store took until %v after T0 to answer", ErrAborted, late.Round(time.Millisecond)))
@@ -203,35 +213,63 @@ func (b *Barrier) await(ctx context.Context, clock Clock, lead, timeout time.Dur
 	if b.Index != 0 {
 		b.say("ready, and waiting for the other shards")
 	}
+	// A store that fails for a moment does not cost a run that all are ready for. One that fails for longer would let the
+	// others start without this shard: then nobody is to start, as far as the store takes that down.
+	patience := lead / 2
+	var failing time.Time // since when the store cannot be read; zero: it can
 	for {
 		start, err := b.started(ctx)
-		if start != nil || err != nil && ctx.Err() == nil {
+		if start != nil || refused(err) {
 			return start, err
 		}
 		// Listing is dear where there are many shards: the first does it for all, and the others only to say who is missing.
 		var there map[int]bool
 		var unlike string
-		if over := time.Now().After(deadline); (b.Index == 0 || over) && ctx.Err() == nil {
+		over := time.Now().After(deadline)
+		if err == nil && (b.Index == 0 || over) && ctx.Err() == nil {
 			there, unlike, err = b.roll(ctx)
+		}
+		if err == nil && unlike == "" && len(there) == b.Identity.Total && b.Index == 0 && ctx.Err() == nil {
+			t0 := time.Now().Add(clock.offset() + lead).UTC()
+			start, err = b.decide(ctx, startObject{Schema: startSchema, T0: t0, Index: b.Index, Attempt: b.Attempt, Identity: b.Identity})
+			if start != nil {
+				b.say("all %d shards are ready: the run begins at %s", b.Identity.Total, start.T0.Format("15:04:05.000 UTC"))
+			}
+			if start != nil || refused(err) {
+				return start, err
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
 			why := fmt.Sprintf("shard %d was interrupted while it waited", b.Index)
 			return b.refuse(ctx, "timeout", why, fmt.Errorf("waiting for the other shards: %w", ctx.Err()))
 		case err != nil:
-			return nil, err
+			if failing.IsZero() {
+				failing = time.Now()
+				b.say("warning: the store fails, trying again: %v", err)
+			}
+			if over || time.Since(failing) >= patience {
+				start, answer := b.refuse(ctx, "timeout", fmt.Sprintf("shard %d could not read the store", b.Index), nil)
+				switch {
+				case start != nil:
+					return start, nil // it was decided meanwhile
+				case refused(answer):
+					return nil, fmt.Errorf("%w: %w", answer, err)
+				case over:
+					return nil, err
+				}
+			}
 		case unlike != "":
 			return b.refuse(ctx, "unlike", unlike, nil)
-		case len(there) == b.Identity.Total && b.Index == 0:
-			t0 := time.Now().Add(clock.offset() + lead).UTC()
-			b.say("all %d shards are ready: the run begins at %s", b.Identity.Total, t0.Format("15:04:05.000 UTC"))
-			return b.decide(ctx, startObject{Schema: startSchema, T0: t0, Index: b.Index, Attempt: b.Attempt, Identity: b.Identity})
-		case time.Now().After(deadline):
+		case over:
 			return b.refuse(ctx, "timeout", fmt.Sprintf("after %v only %d of %d shards were ready; missing: %s", timeout, len(there), b.Identity.Total, absent(there, b.Identity.Total)), nil)
 		}
-		if b.Index == 0 && len(there) != said {
-			said = len(there)
-			b.say("waiting for the start: %d of %d shards are ready", said, b.Identity.Total)
+		if err == nil {
+			failing = time.Time{}
+			if b.Index == 0 && len(there) != said {
+				said = len(there)
+				b.say("waiting for the start: %d of %d shards are ready", said, b.Identity.Total)
+			}
 		}
 		// All have to see the start well before T0.
 		poll := min(max(lead/8, minPoll), time.Second)
@@ -240,6 +278,9 @@ func (b *Barrier) await(ctx context.Context, clock Clock, lead, timeout time.Dur
 		}
 	}
 }
+
+// refused says whether an error is the answer of the start object that nobody starts, and not one of the store.
+func refused(err error) bool { return errors.Is(err, ErrTimeout) || errors.Is(err, ErrUnlike) }
 
 // roll lists the shards that are ready, and says in what one of them differs from this one.
 func (b *Barrier) roll(ctx context.Context) (there map[int]bool, unlike string, err error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +182,76 @@ func TestInterruptedWaiter(t *testing.T) {
 			}
 		}
 	})
+}
+
+// failing is a store that cannot be read, and perhaps not written, from one moment to another.
+type failing struct {
+	store.Store
+	from, to time.Time
+	puts     bool // fail as well
+}
+
+var errSlowDown = errors.New("503 slow down")
+
+func (f failing) down() bool { now := time.Now(); return now.After(f.from) && now.Before(f.to) }
+
+func (f failing) Get(ctx context.Context, key string) ([]byte, error) {
+	if f.down() {
+		return nil, errSlowDown
+	}
+	return f.Store.Get(ctx, key)
+}
+
+func (f failing) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
+	if f.down() {
+		return func(yield func(store.Object, error) bool) { yield(store.Object{}, errSlowDown) }
+	}
+	return f.Store.List(ctx, prefix)
+}
+
+func (f failing) Put(ctx context.Context, key string, body []byte) (bool, error) {
+	if f.puts && f.down() {
+		return false, errSlowDown
+	}
+	return f.Store.Put(ctx, key, body)
+}
+
+// TestStoreFails: a store that fails for a moment, whenever it is, costs no run; a shard that cannot read it for longer
+// keeps the others from starting without it.
+func TestStoreFails(t *testing.T) {
+	for name, tt := range map[string]struct {
+		shard    int
+		from, to time.Duration
+		puts     bool
+		starts   bool
+	}{
+		"one that waits, for a moment":   {1, 3 * time.Second, 6 * time.Second, true, true},
+		"the first, when all are ready":  {0, 9 * time.Second, 12 * time.Second, true, true},
+		"one that waits, when it begins": {1, 19 * time.Second, 22 * time.Second, true, true},
+		"one that claims its index":      {2, 17500 * time.Millisecond, 19 * time.Second, true, true},
+		"one that waits, for good":       {1, 3 * time.Second, time.Hour, false, false},
+		"the first, for good":            {0, 3 * time.Second, time.Hour, false, false},
+		"one that waits, for long":       {1, time.Second, 8 * time.Second, true, true}, // and nothing was lost by it
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				now := time.Now()
+				bs := barriers(store.NewMemory(), 3)
+				for _, b := range bs {
+					b.Timeout = time.Minute
+				}
+				bs[tt.shard].Store = failing{bs[tt.shard].Store, now.Add(tt.from), now.Add(tt.to), tt.puts}
+				for i, o := range waitAll(bs, 0, 0, 10*time.Second) {
+					switch {
+					case tt.starts && o.err != nil:
+						t.Errorf("shard %d: %v", i, o.err)
+					case !tt.starts && !errors.Is(o.err, ErrTimeout) && !(i == tt.shard && errors.Is(o.err, errSlowDown)):
+						t.Errorf("shard %d: %v, and it starts at %v", i, o.err, o.start.T0)
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestSecondAttempt: of two attempts of an index one executes it, whenever the other comes.

@@ -145,6 +145,18 @@ func (h *Histogram) mergeBuckets(o *Histogram) {
 	}
 }
 
+// Reset empties h, which keeps its memory and stays as dense or packed as it is.
+func (h *Histogram) Reset() {
+	dense, packed := h.dense, h.packed
+	switch {
+	case dense != nil:
+		dense.Reset()
+	case packed != nil:
+		packed.Reset()
+	}
+	*h = Histogram{dense: dense, packed: packed}
+}
+
 // Count returns the number of latencies recorded, those above 24 h included and
 // negative ones not.
 func (h *Histogram) Count() int64 { return h.count }

@@ -340,6 +340,30 @@ func TestMergeEdges(t *testing.T) {
 	}
 }
 
+// TestReset: an emptied histogram is as good as a new one, dense, packed or without a store yet.
+func TestReset(t *testing.T) {
+	for name, create := range map[string]func() *Histogram{"dense": NewHistogram, "packed": NewPackedHistogram, "zero": func() *Histogram { return &Histogram{} }} {
+		used, fresh := create(), create()
+		for _, d := range []time.Duration{-1, 0, time.Millisecond, 25 * time.Hour} {
+			_ = used.Record(d) // the negative one is refused
+		}
+		used.Reset()
+		if used.Count() != 0 || used.Max() != 0 || used.Negative() != 0 || used.Overflow() != 0 {
+			t.Errorf("%s: not empty: %+v", name, used.Latency())
+		}
+		for _, h := range []*Histogram{used, fresh} {
+			for i := range 100 {
+				if err := h.Record(time.Duration(i) * time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if want, got := fresh.Latency(), used.Latency(); got != want {
+			t.Errorf("%s: a new one has %+v, the emptied one %+v", name, want, got)
+		}
+	}
+}
+
 // Percentiles come from all the values, not from an average of two percentiles.
 func TestMergedPercentileIsNoAverage(t *testing.T) {
 	a, b := NewHistogram(), NewPackedHistogram()

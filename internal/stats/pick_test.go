@@ -25,6 +25,7 @@ func shapes() map[string]func(rng *rand.Rand, i int) float64 {
 		"the whole range of integer": func(rng *rand.Rand, _ int) float64 { return float64(int32(rng.Uint32())) },
 		"ascending":                  func(_ *rand.Rand, i int) float64 { return float64(i) },
 		"descending":                 func(_ *rand.Rand, i int) float64 { return float64(-i) },
+		"narrower than a bucket":     func(_ *rand.Rand, i int) float64 { return float64(i%2) * 1e-307 },
 	}
 }
 
