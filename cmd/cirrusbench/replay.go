@@ -280,6 +280,8 @@ func mostFrequent(all []stats.ErrorCount) string {
 	return fmt.Sprintf("%s × %d", top.Class, top.Count)
 }
 
+const deadHint = "is the target up, and does it take remote write at this path?"
+
 // ending is what a run says by its exit code when its result is out.
 func ending(run *stats.Run) error {
 	switch {
@@ -287,7 +289,7 @@ func ending(run *stats.Run) error {
 		return &statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: %d of %d requests were not sent", run.Counts.NotSent, run.Counts.Planned)}
 	case run.Counts.OK == 0:
 		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + cmp.Or(run.NoSuccess(), "no request was planned")},
-			"is the target up, and does it take remote write at this path?")
+			deadHint)
 	case run.Client.Verdict != "valid" && run.Counts.NotSent > 0:
 		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + strings.Join(run.Client.Reasons, "; ")},
 			"the target is slower than the plan: lower --rate, or give it more time with --drain-timeout")
