@@ -25,12 +25,12 @@ FUZZ     := $(shell grep -rlE '^func Fuzz' --include='*_test.go' internal | xarg
 .PHONY: help build demo test cover fuzz bench lint fmt fmt-check tidy-check gen check lambda integration dist clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the binary, in bin/
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/cirrusbench
 
-demo: build ## the main job in about 15 s: bundled server, bundled captures, replay, D2–D5, forecast
+demo: build ## the main job, about 15 s after the build: bundled server, bundled captures, replay, D2–D5, forecast
 	@OUT=$(OUT) BIN=$(BIN) sh tools/demo.sh
 
 test: ## all tests, race detector and shuffle on

@@ -30,4 +30,5 @@ cat <<END
 The run is in $OUT/run.json, the page to look at is $OUT/report.html, the forecast as Markdown is
 $OUT/forecast.md. Next: 'cirrusbench replay --target URL' against your own endpoint, and
 'cirrusbench forecast REPORT.log' with your own Lambda records. 'cirrusbench --help' lists the rest.
+The program is $BIN: 'export PATH=$(cd "$(dirname "$BIN")" && pwd):\$PATH' lets the shell find it by its name.
 END

@@ -88,7 +88,7 @@ func runSynth(ctx context.Context, e *env, c workload.SynthConfig, location stri
 	if err != nil {
 		return fmt.Errorf("making captures: %w", err)
 	}
-	e.sayf("made %d captures of %d bytes at %s; %d were there already", made, size, location, present)
+	e.sayf("made %s of %s at %s; %s there already", plural(made, "capture"), plural(size, "byte"), location, were(present))
 	return nil
 }
 
@@ -207,7 +207,8 @@ func printInspection(w io.Writer, format string, c *capture.Corpus) error {
 	}
 	row("source", "requests", "1.0", "2.0", "bytes", "p50 body", "max body", "series", "samples", "histograms", "exemplars", "first", "last", "per s")
 	line := func(name string, g *workload.Group) {
-		row(name, g.Requests, g.Version1, g.Requests-g.Version1, g.Bytes, g.P50Bytes, g.MaxBytes, g.Series, g.Samples, g.Histograms, g.Exemplars,
+		row(name, count(g.Requests), count(g.Version1), count(g.Requests-g.Version1), count(g.Bytes), count(g.P50Bytes), count(g.MaxBytes),
+			count(g.Series), count(g.Samples), count(g.Histograms), count(g.Exemplars),
 			g.First.Format("2006-01-02 15:04:05"), g.Last.Format("2006-01-02 15:04:05"), strconv.FormatFloat(g.RequestsPerS(), 'f', 3, 64))
 	}
 	for i := range s.Sources {

@@ -87,14 +87,14 @@ func runImport(ctx context.Context, e *env, c promtsdb.Config, location, output 
 	res, err := promtsdb.Import(ctx, c, func(ctx context.Context, r workload.Request) error {
 		if time.Since(said) >= 10*time.Second {
 			said = time.Now()
-			e.sayf("%d captures so far, up to %s", made+present, r.Key.Time.Format(time.RFC3339))
+			e.sayf("%s so far, up to %s", plural(made+present, "capture"), r.Key.Time.Format(time.RFC3339))
 		}
 		return put(ctx, r)
 	})
 	if err != nil {
 		return fmt.Errorf("importing captures: %w", err)
 	}
-	e.sayf("made %d captures of %d bytes at %s in %.1f s; %d were there already", made, size, location, time.Since(begin).Seconds(), present)
+	e.sayf("made %s of %s at %s in %.1f s; %s there already", plural(made, "capture"), plural(size, "byte"), location, time.Since(begin).Seconds(), were(present))
 	if output == "json" {
 		return importJSON(e.out, c.Dir, location, &res)
 	}
@@ -102,10 +102,11 @@ func runImport(ctx context.Context, e *env, c promtsdb.Config, location, output 
 }
 
 func importText(w io.Writer, r *promtsdb.Result) error {
-	_, err := fmt.Fprintf(w, "%d requests of %d series: %d samples, %d histograms, %d exemplars\n", r.Requests, r.Series, r.Samples, r.Histograms, r.Exemplars)
+	_, err := fmt.Fprintf(w, "%s of %s series: %s, %s, %s\n", plural(r.Requests, "request"), count(r.Series),
+		plural(r.Samples, "sample"), plural(r.Histograms, "histogram"), plural(r.Exemplars, "exemplar"))
 	if err == nil && r.Requests > 0 {
-		_, err = fmt.Fprintf(w, "from %s to %s; %d of them from %d blocks, %d from %d segments of the log\n",
-			r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339), r.FromBlocks, r.Blocks, r.FromLog, r.Segments)
+		_, err = fmt.Fprintf(w, "from %s to %s; %s of them from %s, %s from %s of the log\n",
+			r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339), count(r.FromBlocks), plural(r.Blocks, "block"), count(r.FromLog), plural(r.Segments, "segment"))
 	}
 	for _, l := range r.LeftOut {
 		if err == nil {

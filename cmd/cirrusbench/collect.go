@@ -123,14 +123,16 @@ func (o *forwardFlags) forwarder(q *spool.Queue, dead, prefix string, onBatch fu
 	if o.apiKeyFile != "" && o.bearerFile != "" {
 		return nil, nil, usagef("leave one of them out", "--api-key-file and --bearer-token-file contradict each other")
 	}
+	flag := "--api-key-file"
 	switch {
 	case o.apiKeyFile != "":
 		c.Key, err = collector.OpenKey(o.apiKeyFile, "X-Api-Key", "", log)
 	case o.bearerFile != "":
+		flag = "--bearer-token-file"
 		c.Key, err = collector.OpenKey(o.bearerFile, "Authorization", "Bearer ", log)
 	}
 	if err != nil {
-		return nil, nil, withHint(err, "the file holds the secret and nothing else")
+		return nil, nil, withHint(fmt.Errorf("%s: %w", flag, err), secretHint)
 	}
 	f, err := collector.NewForwarder(c)
 	if err != nil {
@@ -246,9 +248,9 @@ func runCollect(ctx context.Context, e *env, o *collectOptions) (err error) {
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 90 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
+	l, err := listen(ctx, o.listen)
 	if err != nil {
-		return withHint(fmt.Errorf("listening on %s: %w", o.listen, err), "use --listen 127.0.0.1:0 for a free port")
+		return err
 	}
 	scheme := "http"
 	if o.tlsCert != "" {

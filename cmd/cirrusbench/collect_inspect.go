@@ -83,7 +83,7 @@ func runCollectInspect(e *env, dir, output, out string) error {
 		return err
 	}
 	if !in.Intact {
-		return withHint(fmt.Errorf("%d places in %s are broken", rep.Broken(), dir),
+		return withHint(fmt.Errorf("%s: %s", dir, brokenPlaces(rep.Broken())),
 			"the collector passes over them and delivers the rest; at its next start it copies them to quarantine/")
 	}
 	return nil
@@ -133,13 +133,13 @@ func (in *inspection) table(w io.Writer) error {
 	for _, s := range in.Segments {
 		records, pending, samples, bytes = records+s.Records, pending+s.Pending, samples+s.Samples, bytes+s.Bytes
 	}
-	say("Requests\t%d in %d segments, %s, %d samples", records, len(in.Segments), sizeOf(bytes), samples)
-	say("Not sent\t%d", pending)
-	say("Put aside\t%d", len(in.Dead)+len(in.DeadErrors))
+	say("Requests\t%s in %s, %s, %s", count(records), plural(len(in.Segments), "segment"), sizeOf(bytes), plural(samples, "sample"))
+	say("Not sent\t%s", count(pending))
+	say("Put aside\t%s", count(len(in.Dead)+len(in.DeadErrors)))
 	if in.Intact {
 		say("Checksums\tall hold")
 	} else {
-		say("Checksums\t%d places are broken", in.Broken())
+		say("Checksums\t%s", brokenPlaces(in.Broken()))
 	}
 	if in.StateError != "" {
 		say("State\t%s", in.StateError)
@@ -157,7 +157,7 @@ func (in *inspection) table(w io.Writer) error {
 				if i == 0 {
 					broken = ""
 				}
-				broken += fmt.Sprintf("%d bytes at %d ", b.Bytes, b.Offset)
+				broken += fmt.Sprintf("%s at %d ", plural(b.Bytes, "byte"), b.Offset)
 			}
 			if s.Error != "" {
 				broken = s.Error
@@ -195,6 +195,13 @@ func (in *inspection) table(w io.Writer) error {
 	return t.Flush()
 }
 
+func brokenPlaces[N int | int64](n N) string {
+	if n == 1 {
+		return "1 place is broken"
+	}
+	return plural(n, "place") + " are broken"
+}
+
 // sizeOf writes a number of bytes for people.
 func sizeOf(n int64) string {
 	switch {
@@ -205,5 +212,5 @@ func sizeOf(n int64) string {
 	case n >= 1<<10:
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 	}
-	return fmt.Sprintf("%d bytes", n)
+	return plural(n, "byte")
 }

@@ -22,7 +22,8 @@ func newCompareCommand(e *env) *cobra.Command {
 		Long: `Put two or more runs side by side: percentiles, service time, D2–D5, errors, rates and what was billed, with
 95 % confidence intervals. The first run is what the others are compared with.
 
-Runs of unlike plans or corpora are refused (exit code 5) unless --force is given. The intervals know the chance
+Runs of unlike plans or corpora are refused (exit code 5) unless --force is given. With a run that is INVALID itself the
+comparison is printed, and the exit code is 5 unless --force is given. The intervals know the chance
 within a run and not what the machines did differently: to decide whether something has become slower, use
 'cirrusbench gate' with two URLs.
 
@@ -31,7 +32,12 @@ within a run and not what the machines did differently: to decide whether someth
 ` + exitCodes(exitOK, exitFailed, exitUsage, exitInvalid),
 		Example: `  cirrusbench replay --requests 100 --out a.json && cirrusbench replay --requests 100 --out b.json && cirrusbench compare a.json b.json
   cirrusbench compare a.json b.json -o benchfmt | benchstat -col run -`,
-		Args: argsRange(2, -1, "a pair of run files"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return usagef("give two or more files that 'cirrusbench replay --out' wrote; 'cirrusbench report' shows one", "a second run file is missing")
+			}
+			return argsRange(2, -1, "a pair of run files")(cmd, args)
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := prices.pricer()
 			if err != nil {
@@ -52,7 +58,7 @@ within a run and not what the machines did differently: to decide whether someth
 			if len(c.Unlike) > 0 && !force {
 				return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + strings.Join(c.Unlike, "; ")}, "give --force to compare them all the same")
 			}
-			return emit(e, out, func(w io.Writer) error {
+			err = emit(e, out, func(w io.Writer) error {
 				switch output {
 				case "json":
 					return c.WriteJSON(w)
@@ -64,15 +70,33 @@ within a run and not what the machines did differently: to decide whether someth
 					return report.Compare(w, report.Format(output), c)
 				}
 			})
+			if err != nil || force {
+				return err
+			}
+			return invalidRuns(runs)
 		},
 	}
 	f := cmd.Flags()
 	prices.addPrices(f)
 	prices.completePrices(cmd)
-	f.BoolVar(&force, "force", false, "compare runs of unlike plans or corpora")
+	f.BoolVar(&force, "force", false, "compare runs of unlike plans or corpora, and INVALID ones, with exit code 0")
 	f.StringVar(&out, "out", "", "write the result to this file")
 	addOutputFlag(cmd, &output, "table", "json", "markdown", "benchfmt", "github-action-benchmark")
 	return cmd
+}
+
+// invalidRuns is what a comparison ends with when a run in it must not be trusted.
+func invalidRuns(runs []stats.NamedRun) error {
+	var bad []string
+	for i := range runs {
+		if r := runs[i].Run; r.Client.Verdict == "invalid" {
+			bad = append(bad, runs[i].Name+" is not to be trusted: "+strings.Join(r.Client.Reasons, "; "))
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + strings.Join(bad, "\nINVALID: ")}, "run it again, or give --force to end with 0 all the same")
 }
 
 // readRuns reads run files with what was billed, in money too.

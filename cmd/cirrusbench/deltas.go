@@ -30,6 +30,7 @@ FILE is a run.json that 'cirrusbench replay --out' wrote, an HDR histogram log (
 CSV with the columns src, dst and latency_ms, or JSON lines with these keys; plain or gzip, - for
 standard input. Latency data is computed
 exactly unless --method hdr is given; a run holds histograms, so its deltas come with an error bound.
+Rows without a latency are left out, counted, and the first is named on stderr.
 
 A percentile beyond the largest sample but one is an interpolation of the maximum. It is printed, and
 marked as unsupported: D5 needs 100,001 samples in a pair.
@@ -123,6 +124,9 @@ func readDeltas(e *env, name, method, negative string) (*stats.Deltas, error) {
 		}
 		if err := read(r, label, c); err != nil {
 			return nil, err
+		}
+		if first, skipped, rows := c.FirstSkipped(); first != nil {
+			e.sayf("warning: %s:%d: %q holds no latency in milliseconds, such as 12.5: %d of %d rows left out", label, first.Line, first.Text, skipped, rows)
 		}
 		return c.Result()
 	}

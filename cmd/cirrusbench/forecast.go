@@ -128,7 +128,7 @@ func runForecast(e *env, o *forecastOptions, files []string) error {
 		return err
 	}
 	if o.changed("region") && !slices.Contains(book.Regions(), o.region) {
-		return usagef("use one of "+strings.Join(book.Regions(), ", ")+", or give prices for it with --prices FILE", "there is no price for region %q", o.region)
+		return usagef("use one of "+strings.Join(lambdaRegions(book), ", ")+", or give prices for it with --prices FILE", "there is no price for region %q", o.region)
 	}
 	if o.explain != "" {
 		return explainBill(e, o, files, book)
@@ -200,7 +200,11 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 	s.Start = p.start(o.start, o.now())
 	s.Growth = p.ratio("growth", o.growth)
 	s.Traffic = o.traffic(&p)
-	arch, baselineArch := p.arch("arch", o.arch), p.arch("baseline-arch", orElse(o.baselineArch, o.arch))
+	arch := p.arch("arch", o.arch)
+	baselineArch := arch
+	if o.baselineArch != "" {
+		baselineArch = p.arch("baseline-arch", o.baselineArch)
+	}
 	if p.err() != nil {
 		return nil, p.err()
 	}

@@ -127,6 +127,9 @@ func collectShards(ctx context.Context, e *env, args []string) (*shard.Collectio
 
 // refused gives results that must not be added up their exit code.
 func refused(err error) error {
+	if errors.Is(err, shard.ErrNoResult) {
+		return withHint(err, "are the shards still running? Each leaves its result when it ends; give what --object-store had")
+	}
 	_, unlike := errors.AsType[*stats.MergeError](err)
 	_, damaged := errors.AsType[*shard.DamagedError](err)
 	if unlike || damaged {

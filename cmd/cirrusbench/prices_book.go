@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 
 	"github.com/cirrusbench/cirrusbench/internal/cost"
 )
@@ -18,4 +19,14 @@ func priceBook(overrides string) (*cost.PriceBook, error) {
 	}
 	defer func() { _ = f.Close() }()
 	return cost.ParseOverrides(f, overrides, book)
+}
+
+// lambdaRegions are the regions of which the book has Lambda's prices, without which nothing of a function can be priced.
+func lambdaRegions(book *cost.PriceBook) []string {
+	var regions []string
+	for _, p := range book.List("lambda") {
+		regions = append(regions, p.Region)
+	}
+	slices.Sort(regions)
+	return slices.Compact(regions)
 }

@@ -111,7 +111,7 @@ func (o *replayOptions) check(e *env) (pc replay.PlanConfig, objectives []replay
 	pc, planErr := o.config(e.getenv)
 	pc.Terms = o.terms()
 	errs := []error{
-		planErr, o.targetFlags.check(), o.shardFlags.check(pc.Shard, o.findMax || o.dryRun),
+		planErr, o.targetFlags.check(), o.shardFlags.check(o.shard != "", o.findMax || o.dryRun),
 		oneOf("order", o.order, "source", "none"), oneOf("timestamps", o.timestamps, "keep", "shift", "now"),
 	}
 	if o.maxInFlight < 1 {
@@ -280,14 +280,16 @@ func mostFrequent(all []stats.ErrorCount) string {
 	return fmt.Sprintf("%s × %d", top.Class, top.Count)
 }
 
+const deadHint = "is the target up, and does it take remote write at this path?"
+
 // ending is what a run says by its exit code when its result is out.
 func ending(run *stats.Run) error {
 	switch {
 	case run.Interrupted:
 		return &statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: %d of %d requests were not sent", run.Counts.NotSent, run.Counts.Planned)}
 	case run.Counts.OK == 0:
-		return withHint(&statusError{code: exitInvalid, msg: "INVALID: no request was answered with success, so there is no latency to speak of; most failed with " + mostFrequent(run.Errors)},
-			"is the target up, and does it take remote write at this path?")
+		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + cmp.Or(run.NoSuccess(), "no request was planned")},
+			deadHint)
 	case run.Client.Verdict != "valid" && run.Counts.NotSent > 0:
 		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + strings.Join(run.Client.Reasons, "; ")},
 			"the target is slower than the plan: lower --rate, or give it more time with --drain-timeout")

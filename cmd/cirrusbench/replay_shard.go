@@ -29,11 +29,11 @@ func (o *shardFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&o.startLead, "start-lead", 10*time.Second, "with --object-store: from when all shards are ready to the common start")
 }
 
-func (o *shardFlags) check(s replay.Shard, other bool) error {
+func (o *shardFlags) check(sharded, other bool) error {
 	switch {
 	case o.objectStore == "":
 		return nil
-	case s.Total == 0:
+	case !sharded:
 		return errors.New("object-store needs --shard, such as --shard 0/4, or --shard /4 in a Kubernetes Indexed Job")
 	case other:
 		return errors.New("object-store is for a run: it goes neither with --find-max nor with --dry-run")

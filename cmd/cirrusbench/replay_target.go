@@ -163,19 +163,19 @@ func (o *targetFlags) header() (map[string]string, error) {
 			return nil, usagef("leave it out", "--header %s is the sender's own", name)
 		}
 	}
-	for _, s := range []struct{ file, name, prefix string }{
-		{o.apiKeyFile, "X-Api-Key", ""}, {o.bearerFile, "Authorization", "Bearer "},
+	for _, s := range []struct{ flag, file, name, prefix string }{
+		{"api-key-file", o.apiKeyFile, "X-Api-Key", ""}, {"bearer-token-file", o.bearerFile, "Authorization", "Bearer "},
 	} {
 		if s.file == "" {
 			continue
 		}
 		secret, err := os.ReadFile(s.file)
 		if err != nil {
-			return nil, fmt.Errorf("reading the secret: %w", err)
+			return nil, withHint(fmt.Errorf("reading --%s: %w", s.flag, err), secretHint)
 		}
 		value := strings.TrimSpace(string(secret))
 		if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return nil, withHint(fmt.Errorf("reading the secret: %s is empty or is not one line of text", s.file), "the file holds the secret and nothing else")
+			return nil, withHint(fmt.Errorf("reading --%s: %s is empty or is not one line of text", s.flag, s.file), secretHint)
 		}
 		h[s.name] = s.prefix + value
 	}
@@ -261,3 +261,5 @@ func newSigner(ctx context.Context, spec string, getenv func(string) string) (fu
 		return signer.SignHTTP(ctx, k, r, bodySHA256, service, region, time.Now())
 	}, nil
 }
+
+const secretHint = "give the name of a file that holds the secret and nothing else"

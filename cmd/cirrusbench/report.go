@@ -57,6 +57,13 @@ Several runs stand side by side without a judgement: 'cirrusbench compare' has t
 	f.StringVar(&out, "out", "", "write the result to this file")
 	f.StringVar(&forecast, "forecast", "", "with -o html: a forecast as JSON, whose months the page shows")
 	addOutputFlag(cmd, &output, "table", "markdown", "html", "csv")
+	known := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if output == "json" {
+			return usagef("a run file is the JSON; 'cirrusbench compare -o json' has that of several", "a report has no JSON of its own")
+		}
+		return known(cmd, args)
+	}
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,9 @@ billed into money and concurrency over 24 months.`,
 	root.SuggestionsMinimumDistance = 2
 	root.Version = tool().Version
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if msg, hint := badValue(err); msg != "" {
+			return usagef(cmp.Or(hint, fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath())), "%s", msg)
+		}
 		return usagef(fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath()), "%s", flagMessage(err))
 	})
 	root.AddCommand(
@@ -128,6 +132,9 @@ func flagMessage(err error) string {
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		return "unknown flag --" + strings.TrimLeft(e.GetSpecifiedName(), "-")
 	}
+	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok && e.GetFlag() != nil {
+		return "--" + e.GetFlag().Name + " needs a value"
+	}
 	return err.Error()
 }
 
@@ -148,7 +155,8 @@ func flagsFromEnv(cmd *cobra.Command, getenv func(string) string) error {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, v); err != nil {
-			errs = append(errs, usagef("unset it, or give --"+f.Name, "environment variable %s: %v", envName(f.Name), err))
+			msg, _ := badValue(err)
+			errs = append(errs, usagef("unset it, or give --"+f.Name, "environment variable %s: %s", envName(f.Name), cmp.Or(msg, err.Error())))
 		}
 	})
 	return errors.Join(errs...)

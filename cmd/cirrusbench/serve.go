@@ -123,26 +123,42 @@ func runServe(ctx context.Context, e *env, o *serveOptions) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level}))
-	d, err := openSink(ctx, o, log)
+	// Before the store, so that an address that cannot be had leaves no directory behind.
+	l, err := listen(ctx, o.listen)
 	if err != nil {
 		return err
 	}
-	err = listenAndServe(ctx, e, o, d, log)
+	d, err := openSink(ctx, o, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	err = serveOn(ctx, e, o, l, d, log)
 	// Whatever has been answered and not sent is sent now, also after an error.
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drainTimeout)
 	defer cancel()
 	return errors.Join(err, d.close(deadline))
 }
 
-// listenAndServe serves until ctx ends.
-func listenAndServe(ctx context.Context, e *env, o *serveOptions, d outlet, log *slog.Logger) error {
+// listen opens the socket of --listen.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err == nil {
+		return l, nil
+	}
+	hint := "use --listen 127.0.0.1:0 for a free port"
+	_, malformed := errors.AsType[*net.AddrError](err)
+	_, unknown := errors.AsType[*net.DNSError](err)
+	if malformed || unknown {
+		hint = "write --listen HOST:PORT, such as 127.0.0.1:9201, or :9201 for every address of this machine"
+	}
+	return nil, withHint(fmt.Errorf("listening on %s: %w", address, err), hint)
+}
+
+// serveOn serves on l, which it closes, until ctx ends.
+func serveOn(ctx context.Context, e *env, o *serveOptions, l net.Listener, d outlet, log *slog.Logger) error {
 	srv, err := newHTTPServer(ctx, d, o, log)
 	if err != nil {
-		return err
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
-	if err != nil {
-		return withHint(fmt.Errorf("listening on %s: %w", o.listen, err), "use --listen 127.0.0.1:0 for a free port")
+		return errors.Join(err, l.Close())
 	}
 	scheme := "http"
 	if o.tlsCert != "" {

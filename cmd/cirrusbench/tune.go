@@ -111,7 +111,7 @@ func runTune(ctx context.Context, e *env, o *tuneOptions, args []string) error {
 		return err
 	}
 	if !slices.Contains(book.Regions(), o.region) {
-		return usagef("use one of "+strings.Join(book.Regions(), ", "), "there is no price for region %q", o.region)
+		return usagef("use one of "+strings.Join(lambdaRegions(book), ", "), "there is no price for region %q", o.region)
 	}
 	var inputs []cost.TuneInput
 	var source string

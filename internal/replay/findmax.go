@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -29,7 +30,7 @@ func JudgeTrial(rate float64, run *stats.Run) Trial {
 		}
 	}
 	if run.Counts.OK == 0 {
-		bad("no request succeeded")
+		s.Reasons = append(s.Reasons, cmp.Or(run.NoSuccess(), "no request succeeded"))
 	}
 	seconds := int64(math.Ceil(float64(run.Counts.Planned) / rate))
 	var inTime, early, late int64
@@ -53,8 +54,9 @@ func JudgeTrial(rate float64, run *stats.Run) Trial {
 		bad("requests in flight grew from %.0f to %.0f", float64(early)/float64(third), float64(late)/float64(third))
 	}
 	if run.Client.Verdict != "valid" {
-		s.Client = true
-		s.Reasons = append(s.Reasons, run.Client.Reasons...)
+		reasons := run.GeneratorReasons()
+		s.Client = run.Counts.OK > 0 || len(reasons) > 0 // of a target that answers nothing it is not the limit
+		s.Reasons = append(s.Reasons, reasons...)
 	}
 	s.Good = len(s.Reasons) == 0
 	return s

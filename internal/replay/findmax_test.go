@@ -66,6 +66,10 @@ func TestJudgeTrial(t *testing.T) {
 		}, "590 of 600", false},
 		{"piles up", func(r *stats.Run) { r.Timeline[4].InFlight, r.Timeline[5].InFlight = 40, 60 }, "in flight grew", false},
 		{"no success", func(r *stats.Run) { r.Counts.OK = 0 }, "no request succeeded", false},
+		{"dead, and said so", func(r *stats.Run) {
+			r.Counts.OK, r.Counts.Failed, r.Errors = 0, 600, []stats.ErrorCount{{Class: "connection_refused", Count: 600}}
+			r.Client = stats.Client{Verdict: "invalid", Reasons: []string{r.NoSuccess()}}
+		}, "no request succeeded (connection_refused × 600)", false},
 		{"generator", func(r *stats.Run) { r.Client = stats.Client{Verdict: "invalid", Reasons: []string{"CPU"}} }, "CPU", true},
 	}
 	for _, tt := range tests {

@@ -28,9 +28,9 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	}
 	toDuration := func(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 	run.Client = verdict(r.Client, toDuration(run.Latency.P50MS), toDuration(run.ScheduleError.P99MS), target.Kind == "embedded")
-	if run.Counts.OK == 0 && run.Counts.Planned > 0 && !run.Interrupted {
+	if why := run.NoSuccess(); why != "" && !run.Interrupted {
 		run.Client.Verdict = "invalid"
-		run.Client.Reasons = append(run.Client.Reasons, "no request was answered with success, so there is no latency to speak of")
+		run.Client.Reasons = append(run.Client.Reasons, why)
 	}
 	if r.NotSent > 0 && !r.Interrupted {
 		run.Client.Verdict = "invalid"

@@ -30,7 +30,7 @@ func ParseShard(s string, by ShardBy) (Shard, error) {
 	index, err1 := strconv.Atoi(i)
 	total, err2 := strconv.Atoi(n)
 	if !ok || err1 != nil || err2 != nil || total < 1 || total > 100_000 || index < 0 || index >= total {
-		return Shard{}, fmt.Errorf("shard %q is not I/N with I from 0 to N-1, such as 0/4", s)
+		return Shard{}, fmt.Errorf("shard %q is not I/N: I counts from 0, so the shards of 4 are 0/4, 1/4, 2/4 and 3/4", s)
 	}
 	if by != BySource && by != ByRequest {
 		return Shard{}, fmt.Errorf("shard-by must be source or request, not %q", by)

@@ -28,7 +28,10 @@ func Compare(w io.Writer, f Format, c *stats.Comparison) error {
 			text += ", " + r.StartedAt.UTC().Format("2006-01-02 15:04:05 UTC")
 		}
 		facts = append(facts, fact{runLetter(i), text})
-		if r.Verdict == "invalid" {
+		switch {
+		case r.Verdict == "invalid" && r.Counts.OK == 0:
+			p.alerts = append(p.alerts, alert{text: fmt.Sprintf("INVALID: in run %s no request succeeded: nothing was measured.", runLetter(i))})
+		case r.Verdict == "invalid":
 			p.alerts = append(p.alerts, alert{text: fmt.Sprintf("INVALID: in run %s the load generator was the limit; do not trust its numbers.", runLetter(i))})
 		}
 	}

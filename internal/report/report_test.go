@@ -159,6 +159,7 @@ func runs(t *testing.T) map[string]*stats.Run {
 	failing := makeRun(t, load{requests: 4000, pairs: 4, rate: 200, failEvery: 50, stallAt: 8 * time.Second})
 
 	refused := makeRun(t, load{requests: 12, pairs: 1, rate: 10, failEvery: 1})
+	refused.Client.Verdict, refused.Client.Reasons = "invalid", []string{refused.NoSuccess()}
 
 	closed := makeRun(t, load{requests: 2500, pairs: 2, rate: 250, closed: true})
 

@@ -49,8 +49,11 @@ func runTitle(r *stats.Run) string {
 func runAlerts(r *stats.Run) []alert {
 	var alerts []alert
 	if invalid(r) {
-		a := alert{text: "INVALID: do not trust these numbers. The load generator, not the target, may have made them."}
-		for _, reason := range r.Client.Reasons {
+		a, reasons := alert{text: "INVALID: do not trust these numbers. The load generator, not the target, may have made them."}, r.Client.Reasons
+		if why := r.NoSuccess(); why != "" {
+			a.text, reasons = "INVALID: "+clean(why)+".", r.GeneratorReasons()
+		}
+		for _, reason := range reasons {
 			a.reasons = append(a.reasons, clean(reason))
 		}
 		alerts = append(alerts, a)
@@ -76,6 +79,11 @@ func runAlerts(r *stats.Run) []alert {
 }
 
 func invalid(r *stats.Run) bool { return r.Client.Verdict == "invalid" }
+
+// nothingMeasured says that a run is invalid only because nothing succeeded, for which its load generator is not to blame.
+func nothingMeasured(r *stats.Run) bool {
+	return invalid(r) && r.NoSuccess() != "" && len(r.GeneratorReasons()) == 0
+}
 
 func runFacts(r *stats.Run) []fact {
 	c := &r.Counts
@@ -106,7 +114,7 @@ func runFacts(r *stats.Run) []fact {
 	if text := billedText(r.Billed); text != "" {
 		facts = append(facts, fact{"Billed", text})
 	}
-	facts = append(facts, fact{"Load generator", clientText(&r.Client)})
+	facts = append(facts, fact{"Load generator", clientText(r)})
 	if len(r.Labels) > 0 {
 		var labels []string
 		for _, k := range slices.Sorted(maps.Keys(r.Labels)) {
@@ -208,9 +216,13 @@ func sortedStatuses(statuses map[string]int64) []string {
 	return slices.Sorted(maps.Keys(statuses))
 }
 
-func clientText(c *stats.Client) string {
+func clientText(r *stats.Run) string {
+	c := &r.Client
 	verdict := clean(cmp.Or(c.Verdict, "not judged"))
-	if c.Verdict == "invalid" {
+	switch {
+	case nothingMeasured(r):
+		verdict = "not judged, for no request succeeded"
+	case c.Verdict == "invalid":
 		verdict = "INVALID"
 	}
 	return fmt.Sprintf("%s: used %s of its CPU, schedule error %s at p99, longest GC pause %s",

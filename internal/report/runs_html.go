@@ -151,7 +151,10 @@ func (b *runsPage) head() {
 	}
 	p.Badge = "load generator " + clean(cmp.Or(first.Client.Verdict, "not judged"))
 	if b.single() {
-		if !p.Valid {
+		switch {
+		case nothingMeasured(first):
+			p.Badge = "INVALID: no request succeeded"
+		case !p.Valid:
 			p.Badge = "load generator INVALID"
 		}
 		p.Title, p.Subtitle, p.Cards, p.Facts = runTitle(first), targetText(first), cards(first), htmlFacts(runFacts(first))

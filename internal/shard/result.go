@@ -200,12 +200,13 @@ func Collect(ctx context.Context, s store.Store) (*Collection, error) {
 		c.Runs = append(c.Runs, stats.NamedRun{Name: strings.TrimSuffix(attemptKey(index, uid, ""), "/"), Run: run})
 	}
 	if len(c.Runs) == 0 {
-		return nil, errors.Join(errNoResult, ctx.Err())
+		return nil, errors.Join(ErrNoResult, ctx.Err())
 	}
 	return c, nil
 }
 
-var errNoResult = errors.New("there is no complete result of any shard")
+// ErrNoResult says that a location holds no result: no shard has ended yet, or it is another location.
+var ErrNoResult = errors.New("there is no complete result of any shard")
 
 // claimed returns the attempt that may count.
 func claimed(ctx context.Context, s store.Store, index int, complete []string) (string, error) {

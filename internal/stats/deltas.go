@@ -272,6 +272,39 @@ type DeltaCollector struct {
 	hists map[PairKey]*Histogram
 
 	rows, used, skipped, negative int64
+
+	firstSkipped *SkippedRow
+}
+
+// SkippedRow is a row that held no latency.
+type SkippedRow struct {
+	// Line is where it begins, from 1.
+	Line int
+	// Text is its latency where it has one and the whole row where not, shortened to 80 characters.
+	Text string
+}
+
+// FirstSkipped returns the first row of the input that held no latency, and how many of how many rows did not; nil when
+// there was none. Rows that [DeltaCollector.Skip] and [DeltaCollector.Add] were told of directly are counted only.
+func (c *DeltaCollector) FirstSkipped() (first *SkippedRow, skipped, rows int64) {
+	return c.firstSkipped, c.skipped, c.rows
+}
+
+// skipAt counts a row as skipped and keeps the first.
+func (c *DeltaCollector) skipAt(line int, text string) {
+	c.Skip()
+	c.noteSkipped(line, text)
+}
+
+func (c *DeltaCollector) noteSkipped(line int, text string) {
+	const longest = 80
+	if c.firstSkipped != nil {
+		return
+	}
+	if r := []rune(text[:min(len(text), 4*longest+4)]); len(text) > len(string(r)) || len(r) > longest {
+		text = string(r[:min(len(r), longest)]) + "…"
+	}
+	c.firstSkipped = &SkippedRow{Line: line, Text: strings.Clone(text)}
 }
 
 // NewDeltaCollector returns an empty collector. The empty method is [DeltaExact]

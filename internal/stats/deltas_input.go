@@ -67,11 +67,19 @@ func ReadDeltasCSV(r io.Reader, name string, c *DeltaCollector) error {
 			if !isRowError(err) {
 				return csvError(err, name, lastLine)
 			}
-			c.Skip()
+			line := 0
+			if e, ok := errors.AsType[*csv.ParseError](err); ok {
+				line = e.StartLine
+			}
+			c.skipAt(line, err.Error())
 			continue
 		}
 		lastLine, _ = rows.FieldPos(len(row) - 1)
-		columns.add(row, c)
+		if skipped := c.skipped; columns.add(row, c) && c.skipped == skipped || c.firstSkipped != nil {
+			continue
+		}
+		line, _ := rows.FieldPos(0)
+		c.noteSkipped(line, columns.text(row))
 	}
 	if !found {
 		return &InputError{Name: name, Msg: "the file has a header and no rows", Hint: "write one row for each latency"}
@@ -111,17 +119,27 @@ func findColumns(header []string) (csvColumns, error) {
 	return c, nil
 }
 
-func (c csvColumns) add(row []string, to *DeltaCollector) {
+// add reports whether the row has a number for a latency.
+func (c csvColumns) add(row []string, to *DeltaCollector) bool {
 	if max(c.source, c.destination, c.latency) >= len(row) {
 		to.Skip()
-		return
+		return false
 	}
 	ms, err := parseMS(row[c.latency])
 	if err != nil {
 		to.Skip()
-		return
+		return false
 	}
 	to.Add(PairKey{row[c.source], row[c.destination]}, ms)
+	return true
+}
+
+// text is the latency as it is written, or the row when it is short.
+func (c csvColumns) text(row []string) string {
+	if max(c.source, c.destination, c.latency) >= len(row) {
+		return strings.Join(row, ",")
+	}
+	return row[c.latency]
 }
 
 // parseMS reads a decimal number. Hexadecimal ones, which strconv reads too, are
@@ -176,7 +194,7 @@ func ReadDeltasJSONL(r io.Reader, name string, c *DeltaCollector) error {
 	}
 	lines := bufio.NewReaderSize(text, maxRecordBytes)
 	found := false
-	for {
+	for number := 1; ; number++ {
 		line, err := lines.ReadSlice('\n')
 		tooLong := errors.Is(err, bufio.ErrBufferFull)
 		for errors.Is(err, bufio.ErrBufferFull) {
@@ -188,10 +206,12 @@ func ReadDeltasJSONL(r io.Reader, name string, c *DeltaCollector) error {
 		switch line = bytes.TrimSpace(line); {
 		case tooLong:
 			found = true
-			c.Skip()
+			c.skipAt(number, fmt.Sprintf("a line longer than %d bytes", maxRecordBytes))
 		case len(line) > 0:
 			found = true
-			addJSON(line, c)
+			if skipped := c.skipped; !addJSON(line, c) || c.skipped != skipped {
+				c.noteSkipped(number, string(line[:min(len(line), 400)]))
+			}
 		}
 		if err != nil {
 			break
@@ -203,7 +223,8 @@ func ReadDeltasJSONL(r io.Reader, name string, c *DeltaCollector) error {
 	return nil
 }
 
-func addJSON(line []byte, c *DeltaCollector) {
+// addJSON reports whether the line is an object with a number for a latency.
+func addJSON(line []byte, c *DeltaCollector) bool {
 	var row struct {
 		Source      *string     `json:"src"`
 		Destination *string     `json:"dst"`
@@ -211,14 +232,15 @@ func addJSON(line []byte, c *DeltaCollector) {
 	}
 	if json.Unmarshal(line, &row) != nil || row.Source == nil || row.Destination == nil {
 		c.Skip()
-		return
+		return false
 	}
 	ms, err := parseMS(row.LatencyMS.String())
 	if err != nil {
 		c.Skip()
-		return
+		return false
 	}
 	c.Add(PairKey{*row.Source, *row.Destination}, ms)
+	return true
 }
 
 // openText unpacks gzip and drops a byte order mark.

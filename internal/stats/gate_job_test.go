@@ -371,6 +371,13 @@ func TestCompareStored(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// Of a target that nobody reached the load generator is not said to be the limit.
+	dead := big(1)
+	dead.Client.Verdict, dead.Counts = "invalid", Counts{Planned: 10, Sent: 10, Failed: 10}
+	if r, err := CompareStored(gateConfig(t, "p99_ms"), big(1), dead); err != nil || r.Verdict != Invalid || len(r.Reasons) != 1 ||
+		!strings.Contains(r.Reasons[0], "the candidate answered none of 10 requests") {
+		t.Errorf("a dead target: %+v %v", r, err)
+	}
 	billed := func(ms float64) *GateSample {
 		s := big(1)
 		s.Reports, s.Extra = s.Counts.OK, map[string]float64{"billed_mean_ms": ms}

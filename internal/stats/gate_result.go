@@ -194,7 +194,8 @@ func CompareStored(c GateConfig, baseline, candidate *GateSample) (*GateResult, 
 		arm GateArm
 		s   *GateSample
 	}{{Baseline, baseline}, {Candidate, candidate}} {
-		if x.s.Client.Verdict == "invalid" {
+		// Where nothing succeeded, unusable has said so, and the load generator is not to blame.
+		if x.s.Client.Verdict == "invalid" && x.s.Counts.OK > 0 {
 			reasons = append(reasons, fmt.Sprintf("the run of the %s is invalid itself: the load generator was the limit", x.arm))
 		}
 	}

@@ -6,7 +6,7 @@
 //	checkpoint, WAL ───────────┘
 //
 // It reads the index, the chunks and the records of the log with Prometheus' own small packages for them,
-// and not with its package tsdb, which brings service discovery and four cloud SDKs along (ADR 20). The
+// and not with its package tsdb, which brings service discovery and four cloud SDKs along (ADR 21). The
 // database is only read, so it may be one that a Prometheus has open.
 //
 // What a database does not hold, or what is not taken from it, is counted in [Result.LeftOut]. Memory is
