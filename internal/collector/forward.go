@@ -44,7 +44,7 @@ type Stats struct {
 	Failures         map[string]int64 // attempts that failed, by status, "network" or "timeout", or "unconfirmed"
 	DeadRecords      int64
 	DeadSamples      int64
-	DroppedMetadata  int64 // entries that a receiver without 1.0 has no place for
+	DroppedMetadata  int64 // entries of 1.0 that the receiver did not take; the samples beside them arrived
 	Splits           int64
 	Replanned        int64 // batches that were not the same bytes after a restart
 	PlanFailures     int64 // batches sent without a plan, because the state could not be written
@@ -293,7 +293,7 @@ func (f *Forwarder) step(ctx context.Context, c *course, last uint64) (time.Dura
 	}
 	if p.through > b.through {
 		rest := *p
-		rest.after, rest.planned = b.through, ""
+		rest.after, rest.planned, rest.sent = b.through, "", 0
 		c.pieces = append([]piece{*p, rest}, c.pieces[1:]...)
 		p = &c.pieces[0]
 	}
@@ -302,18 +302,19 @@ func (f *Forwarder) step(ctx context.Context, c *course, last uint64) (time.Dura
 		f.finish(c, b.through) // messages without content
 		return 0, nil
 	}
-	if limit := f.messageLimit(); limit > 0 && b.bytes() > limit && f.split(c, b, true) {
+	// What is delivered is not taken apart: its halves would be other bytes.
+	if limit := f.messageLimit(); p.sent == 0 && limit > 0 && b.bytes() > limit && f.split(c, b, true) {
 		return 0, nil
 	}
 	f.plan(c, p, b)
-	for i := range b.messages {
-		m := &b.messages[i]
-		wait, moved, err := f.transmit(ctx, c, p, b, m)
+	for i := p.sent; i < len(b.messages); i++ {
+		wait, moved, err := f.transmit(ctx, c, p, b, &b.messages[i])
 		if err != nil || wait > 0 || moved {
 			return wait, err
 		}
+		p.sent = i + 1
+		c.failures, c.denied = 0, false
 	}
-	c.failures, c.denied = 0, false
 	if p.more {
 		c.pieces = c.pieces[1:]
 		return 0, nil
@@ -374,6 +375,12 @@ func (f *Forwarder) transmit(ctx context.Context, c *course, p *piece, b *batch,
 			return 0, false, nil
 		}
 		f.count(func(s *Stats) { s.Failures[a.reason()]++ })
+		if m.metadata && m != &b.messages[0] && a.forGood(c.failures+1) {
+			// The samples are in. Nothing of them is sent again, or given up, for metadata,
+			// which senders repeat.
+			f.count(func(s *Stats) { s.DroppedMetadata += int64(m.counts.Metadata) })
+			return 0, false, nil
+		}
 		switch a.verdict {
 		case denied:
 			// The file may have been replaced a moment ago, or after the request was made.
@@ -500,6 +507,7 @@ func (f *Forwarder) split(c *course, b *batch, bySeries bool) bool {
 		return false
 	}
 	left.planned, right.planned = "", ""
+	left.sent, right.sent = 0, 0
 	left.switched, right.switched = false, false
 	c.pieces = append([]piece{left, right}, c.pieces[1:]...)
 	f.count(func(s *Stats) { s.Splits++ })
@@ -559,7 +567,7 @@ func (f *Forwarder) change(c *course, p *piece, b *batch, m *message, a *answer)
 	if a.verdict == unsupported || a.missing {
 		f.declined[m.version] = true
 	}
-	p.version, p.switched = remotewrite.V1+remotewrite.V2-m.version, true
+	p.version, p.switched, p.sent = remotewrite.V1+remotewrite.V2-m.version, true, 0
 	f.log.Warn("trying the other protocol version", "lane", c.lane.String(), "from", m.version.String(), "to", p.version.String(), "status", a.status, "answer", a.text)
 	return true
 }

@@ -895,3 +895,94 @@ func TestClean(t *testing.T) {
 		}
 	}
 }
+
+// families makes a 1.0 body of metadata only.
+func families(tb testing.TB, names ...string) []byte {
+	tb.Helper()
+	var req prompb.WriteRequest
+	for _, name := range names {
+		req.Metadata = append(req.Metadata, prompb.MetricMetadata{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: name, Help: "Help of " + name})
+	}
+	b, err := req.Marshal()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return remotewrite.Encode(nil, b)
+}
+
+// TestMetadataRefused: the samples of a batch go out once, whatever becomes of the metadata
+// beside them.
+func TestMetadataRefused(t *testing.T) {
+	for _, tt := range []struct {
+		code, times int // of the answers to metadata
+		attempts    int // with metadata
+		dropped     int64
+	}{
+		{500, 3, 4, 0},
+		{503, 30, 31, 0},
+		{429, 12, 13, 0},
+		{401, 2, 3, 0},
+		{0, 12, 13, 0},
+		{400, 99, 1, 2},
+		{422, 99, 1, 2},
+		{413, 99, 1, 2},
+		{415, 99, 1, 2},
+		{404, 99, maxMetadataFailures, 2},
+		{501, 99, maxMetadataFailures, 2},
+	} {
+		t.Run(strconv.Itoa(tt.code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var metadata, other int
+				recv := &receiver{answer: func(_ int, r *request) *reply {
+					if !strings.HasPrefix(r.lines[0], "metadata ") {
+						other++
+						return nil
+					}
+					if metadata++; metadata <= tt.times {
+						return status(tt.code, "no")
+					}
+					return nil
+				}}
+				r := newRig(t, recv, spool.Options{}, nil)
+				for i := range 3 {
+					r.mustPost(prod, remotewrite.V1, samples(t, 5, epoch+int64(i)*1000, float64(10*i)))
+				}
+				r.mustPost(prod, remotewrite.V1, families(t, "other", "third"))
+				r.drain()
+				if tt.dropped > 0 {
+					r.sent = slices.DeleteFunc(r.sent, func(l string) bool { return strings.HasPrefix(l, "metadata ") })
+				}
+				r.check()
+				s := r.f.Stats()
+				if other != 1 || metadata != tt.attempts || s.DroppedMetadata != tt.dropped {
+					t.Errorf("%d requests with samples, %d with metadata, want 1 and %d; %d entries dropped, want %d", other, metadata, tt.attempts, s.DroppedMetadata, tt.dropped)
+				}
+				if s.Records != 4 || s.Samples != 15 || s.DeadRecords != 0 || s.Splits != 0 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+// TestMetadataAloneRefused: without samples beside it metadata is a request as any other.
+func TestMetadataAloneRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recv := &receiver{answer: func(_ int, r *request) *reply {
+			if slices.ContainsFunc(r.lines, func(l string) bool { return strings.HasPrefix(l, "metadata bad ") }) {
+				return status(400, "no")
+			}
+			return nil
+		}}
+		r := newRig(t, recv, spool.Options{}, nil)
+		for _, name := range []string{"one", "two", "bad", "four"} {
+			r.mustPost(prod, remotewrite.V1, families(t, name))
+		}
+		r.drain()
+		r.sent = slices.DeleteFunc(r.sent, func(l string) bool { return strings.HasPrefix(l, "metadata bad ") })
+		r.check()
+		if s := r.f.Stats(); s.DeadRecords != 1 || s.Records != 3 || s.DroppedMetadata != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}

@@ -138,6 +138,28 @@ func (a *answer) judge() verdict {
 	return later
 }
 
+// maxMetadataFailures is how often metadata is sent to a receiver that answers each time
+// as if it would never take it.
+const maxMetadataFailures = 10
+
+// forGood says whether the metadata beside samples that are delivered is given up after
+// this answer, the failures-th in a row.
+func (a *answer) forGood(failures int) bool {
+	switch a.verdict {
+	case tooLarge, refused, unsupported, unconfirmed:
+		return true
+	case later:
+	case accepted, denied:
+		return false
+	}
+	switch a.status {
+	case 0, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false // no matter of what is in the request
+	}
+	return failures >= maxMetadataFailures
+}
+
 // written compares what the receiver of a 2.0 request says it wrote with what it was sent.
 // A receiver that takes the request for one of 1.0 finds nothing in it and answers 2xx.
 func written(h http.Header, sent remotewrite.Counts) (missing bool, err error) {
