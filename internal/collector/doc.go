@@ -15,8 +15,8 @@
 // # What an answer means
 //
 //	2xx                  delivered; to a 2.0 request only if the Written headers are
-//	                     there and cover all that was sent, else it is sent once more
-//	                     as 1.0
+//	                     there and cover all samples and histograms that were sent, else
+//	                     it is sent once more as 1.0
 //	413                  the batch is halved, and later ones begin smaller
 //	415                  the other protocol version, once
 //	400, 422             the batch is halved until the bad record is alone; that one goes

@@ -986,3 +986,30 @@ func TestMetadataAloneRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestFewerExemplars: one that the receiver does not keep is no reason to send the samples
+// again.
+func TestFewerExemplars(t *testing.T) {
+	for _, protocol := range []remotewrite.Version{0, remotewrite.V2} {
+		t.Run(fmt.Sprintf("protocol %d", protocol), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				recv := &receiver{answer: func(_ int, r *request) *reply {
+					resp := full(r)
+					last := len(resp.header) - 1
+					n, err := strconv.Atoi(resp.header[last])
+					if resp.header[last-1] != remotewrite.HeaderExemplarsWritten || err != nil || n == 0 {
+						t.Errorf("the test is of no use: %q, %v", resp.header, err)
+					}
+					resp.header[last] = strconv.Itoa(n - 1)
+					return resp
+				}}
+				r := newRig(t, recv, spool.Options{}, func(c *Config) { c.Protocol = protocol })
+				r.mustPost(prod, remotewrite.V2, capture(t, "v2-prom3-exemplars-hist-nhcb-startts"))
+				r.drain()
+				if s := r.f.Stats(); len(recv.tried()) != 1 || s.Records != 1 || len(s.Failures) != 0 {
+					t.Errorf("%d attempts, %+v", len(recv.tried()), s)
+				}
+			})
+		})
+	}
+}
