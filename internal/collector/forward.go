@@ -91,6 +91,7 @@ type course struct {
 	failures int // in a row
 	notUntil time.Time
 	denied   bool // waits for a key
+	shown    int  // the generation of the key that was denied
 }
 
 // plan is what the queue's state file keeps of the piece that is being sent.
@@ -188,7 +189,8 @@ func (f *Forwarder) Run(ctx context.Context, drain <-chan struct{}) error {
 				}
 				looked = true
 			case <-keys.C:
-				if f.cfg.Key != nil && f.cfg.Key.refresh(false) {
+				if f.cfg.Key != nil {
+					f.cfg.Key.refresh(false)
 					looked = f.wakeDenied(courses)
 				}
 			case <-drain:
@@ -201,11 +203,13 @@ func (f *Forwarder) Run(ctx context.Context, drain <-chan struct{}) error {
 	}
 }
 
-// wakeDenied lets the lanes whose key was refused try again.
+// wakeDenied lets the lanes try again that were refused with another key than the one in
+// use, no matter who has read that one.
 func (f *Forwarder) wakeDenied(courses map[spool.Lane]*course) (woken bool) {
+	_, now := f.cfg.Key.get()
 	for _, c := range courses {
-		if !c.busy && c.denied {
-			c.notUntil, woken = time.Time{}, true
+		if !c.busy && c.denied && c.shown != now {
+			c.denied, c.notUntil, woken = false, time.Time{}, true
 		}
 	}
 	return woken
@@ -451,7 +455,7 @@ func (f *Forwarder) delivered(b *batch, m *message, a *answer) {
 // later makes the course wait.
 func (f *Forwarder) later(c *course, a *answer, denied bool) time.Duration {
 	c.failures++
-	c.denied = denied
+	c.denied, c.shown = denied, a.generation
 	wait := backoff(c.failures, a.retryAfter)
 	if c.failures == 1 || c.failures%10 == 0 {
 		say := f.log.Warn

@@ -1013,3 +1013,44 @@ func TestFewerExemplars(t *testing.T) {
 		})
 	}
 }
+
+// TestKeyWakesAllLanes: a new key that one lane has taken up lets all others try again.
+func TestKeyWakesAllLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(file, []byte("one"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		key, err := OpenKey(file, "X-Api-Key", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRig(t, &receiver{answer: func(_ int, r *request) *reply {
+			if r.header.Get("X-Api-Key") != "two" {
+				return status(401, "", "Retry-After", "300")
+			}
+			return nil
+		}}, spool.Options{}, func(c *Config) { c.Key, c.BatchAge = key, -1 })
+		r.run()
+		for i, org := range []string{"a", "b", "c"} {
+			r.mustPost(spool.Lane{Org: org, Cluster: "x"}, remotewrite.V1, samples(t, 3, epoch, float64(10*i)))
+		}
+		time.Sleep(10*time.Second + 300*time.Millisecond)
+		before := len(r.recv.tried())
+		if err := os.WriteFile(file+".new", []byte("two"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+		// Between two looks at the file, one that does not wait is refused.
+		r.mustPost(spool.Lane{Org: "d", Cluster: "x"}, remotewrite.V1, samples(t, 3, epoch, 30))
+		time.Sleep(200 * time.Millisecond)
+		if before != 3 || len(r.recv.tried()) != 5 || len(r.recv.kept()) != 1 {
+			t.Fatalf("the test is of no use: %d attempts, then %d, %d stored", before, len(r.recv.tried()), len(r.recv.kept()))
+		}
+		time.Sleep(1500 * time.Millisecond)
+		r.stop()
+		r.check()
+	})
+}
