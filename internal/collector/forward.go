@@ -92,6 +92,11 @@ type course struct {
 	notUntil time.Time
 	denied   bool // waits for a key
 	shown    int  // the generation of the key that was denied
+
+	// Of a record that is sent in parts, those that are behind us.
+	partsDead      bool
+	partsDelivered bool
+	deadSamples    int64
 }
 
 // plan is what the queue's state file keeps of the piece that is being sent.
@@ -292,6 +297,7 @@ func (f *Forwarder) step(ctx context.Context, c *course, last uint64) (time.Dura
 		if through == 0 {
 			through = last
 		}
+		c.partsDead, c.partsDelivered, c.deadSamples = false, false, 0
 		f.finish(c, through)
 		return 0, nil
 	}
@@ -319,17 +325,35 @@ func (f *Forwarder) step(ctx context.Context, c *course, last uint64) (time.Dura
 		p.sent = i + 1
 		c.failures, c.denied = 0, false
 	}
+	c.partsDelivered = true
 	if p.more {
 		c.pieces = c.pieces[1:]
 		return 0, nil
 	}
-	f.count(func(s *Stats) {
-		s.Records += b.tally.Records
-		s.Samples += b.tally.Samples
-		s.ReceivedBytes += b.tally.Bytes
-	})
+	f.tally(c, b)
 	f.finish(c, b.through)
 	return 0, nil
+}
+
+// tally counts the records of a batch once nothing of them is left to send. One that is
+// dead in part is a dead record, and each of its samples is what became of it.
+func (f *Forwarder) tally(c *course, b *batch) {
+	f.count(func(s *Stats) {
+		switch {
+		case !c.partsDead:
+			s.Records += b.tally.Records
+			s.Samples += b.tally.Samples
+			s.ReceivedBytes += b.tally.Bytes
+		case !c.partsDelivered:
+			s.DeadRecords += b.tally.Records
+			s.DeadSamples += b.tally.Samples
+		default:
+			s.DeadRecords += b.tally.Records
+			s.DeadSamples += c.deadSamples
+			s.Samples += b.tally.Samples - c.deadSamples
+		}
+	})
+	c.partsDead, c.partsDelivered, c.deadSamples = false, false, 0
 }
 
 // finish marks the first piece as done.
@@ -474,15 +498,14 @@ func (f *Forwarder) dead(c *course, p *piece, b *batch, m *message, a answer) (t
 	}
 	samples := int64(m.counts.Samples + m.counts.Histograms())
 	f.log.Error("a record was refused for good and is put aside", "lane", c.lane.String(), "seq", b.only.Seq, "status", a.status, "answer", a.text)
-	f.count(func(s *Stats) {
-		s.DeadRecords++
-		s.DeadSamples += samples
-	})
+	c.partsDead = true
+	c.deadSamples += samples
 	c.failures = 0
 	if p.more {
 		c.pieces = c.pieces[1:]
 		return 0, true, nil
 	}
+	f.tally(c, b)
 	f.finish(c, b.through)
 	return 0, true, nil
 }

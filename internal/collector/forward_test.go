@@ -416,7 +416,7 @@ func TestTooLarge(t *testing.T) {
 		{"down to single records", 8, 50, 900, 0},
 		{"down to parts of one record", 1, 500, 2000, 0},
 		{"parts of each record", 4, 300, 2000, 0},
-		{"not even one series", 1, 4, 60, 4},
+		{"not even one series", 1, 4, 60, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -1053,4 +1053,38 @@ func TestKeyWakesAllLanes(t *testing.T) {
 		r.stop()
 		r.check()
 	})
+}
+
+// TestDeadPartsAddUp: a record of which parts are dead is one dead record, and its samples
+// are counted once each.
+func TestDeadPartsAddUp(t *testing.T) {
+	for name, bad := range map[string][]string{"first": {"host-0"}, "last": {"host-499"}, "both": {"host-0", "host-499"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				recv := &receiver{answer: func(_ int, r *request) *reply {
+					if len(r.body) > 2000 {
+						return status(413, "too large")
+					}
+					for _, l := range r.lines {
+						for _, host := range bad {
+							if strings.Contains(l, "instance="+host+".") {
+								return status(400, "no")
+							}
+						}
+					}
+					return nil
+				}}
+				r := newRig(t, recv, spool.Options{}, nil)
+				r.mustPost(prod, remotewrite.V1, samples(t, 500, epoch, 0))
+				r.drain()
+				s, accepted := r.f.Stats(), r.q.Stats().Accepted
+				if s.Records+s.DeadRecords != accepted.Records || s.Samples+s.DeadSamples != accepted.Samples {
+					t.Errorf("%d records and %d samples were accepted, %+v", accepted.Records, accepted.Samples, s)
+				}
+				if s.DeadRecords != 1 || s.DeadSamples == 0 || s.Samples != int64(len(recv.content())) {
+					t.Errorf("%d samples are stored, %+v", len(recv.content()), s)
+				}
+			})
+		})
+	}
 }
