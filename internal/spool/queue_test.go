@@ -726,3 +726,46 @@ func TestInspectPutAside(t *testing.T) {
 		t.Errorf("%+v", rep)
 	}
 }
+
+// TestStuckLaneHoldsNoOther: the lanes that come and go behind one that never gets on are
+// forgotten, and one with delivered records beside its own is not.
+func TestStuckLaneHoldsNoOther(t *testing.T) {
+	dir := t.TempDir()
+	opt := Options{SegmentBytes: 300, MaxBytes: 1 << 20, Sync: SyncNever}
+	q, err := Open(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck, beside := Lane{"stuck", "x"}, Lane{"beside", "x"}
+	appendOne(t, q, stuck, "s")
+	if err := q.Done(beside, appendOne(t, q, beside, "b")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		l := Lane{"guest", strconv.Itoa(i)}
+		if err := q.Done(l, appendOne(t, q, l, "g")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(q.lanes); n > 10 || q.lanes[beside] == nil || q.lanes[stuck] == nil {
+		t.Errorf("%d lanes are known", n)
+	}
+	// Twice: the first restart must not forget what the second one has to know.
+	for range 2 {
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if q, err = Open(dir, opt); err != nil {
+			t.Fatal(err)
+		}
+		if p := q.Pending(); len(p) != 1 || p[0].Lane != stuck || p[0].Records != 1 || q.lanes[beside] == nil || len(q.lanes) > 10 {
+			t.Errorf("after a restart %d lanes are known, pending %+v", len(q.lanes), p)
+		}
+		if err := q.Plan(stuck, 1, json.RawMessage(`{}`)); err != nil { // writes state.json
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
