@@ -119,7 +119,7 @@ func (c *collectState) Collect(ch chan<- prometheus.Metric) {
 		counter("dropped_requests_total", "Accepted requests that are not delivered and will not be.", d.records, "why", d.why)
 		counter("dropped_samples_total", "Samples and histograms in them.", d.samples, "why", d.why)
 	}
-	counter("dropped_metadata_total", "Metadata entries that a receiver without 1.0 has no place for.", s.DroppedMetadata)
+	counter("dropped_metadata_total", "Metadata entries that the receiver did not take; the samples beside them are delivered.", s.DroppedMetadata)
 	counter("refused_requests_total", "Requests answered 503 because the queue was full.", q.Refused)
 	counter("splits_total", "Batches halved.", s.Splits)
 	counter("replanned_total", "Batches that were not the same bytes after a restart.", s.Replanned)

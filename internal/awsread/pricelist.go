@@ -315,7 +315,7 @@ func (l *PriceList) term(dec *json.Decoder, d *document, key string) error {
 		return err //nolint:wrapcheck // the caller adds the place
 	}
 	sku, _, whole := strings.Cut(key, ".")
-	if _, wanted := d.wanted[sku]; !wanted && len(d.wanted) > 0 {
+	if _, wanted := d.wanted[sku]; !wanted && len(d.regions) > 0 {
 		return nil // products came first, and this is none of them
 	}
 	if len(d.terms) >= maxKept {

@@ -415,3 +415,17 @@ func TestFetch(t *testing.T) {
 		t.Errorf("%d problems, want %d", len(e.Problems), asked-all)
 	}
 }
+
+// TestManyTermsOfOtherProducts: the terms of a file of another region are passed over, however many they are, when the products
+// came first.
+func TestManyTermsOfOtherProducts(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(`{"offerCode":"AmazonEC2","publicationDate":"2026-11-01T00:00:00Z","products":{"A":{"sku":"A","attributes":{"regionCode":"nowhere-1"}}},"terms":{"OnDemand":{"A":{}`)
+	for i := range 200_001 {
+		fmt.Fprintf(&text, `,"B%d":{}`, i)
+	}
+	text.WriteString(`}}}`)
+	if err := awsread.NewPriceList(embedded(t)).Read(strings.NewReader(text.String()), "ec2.json"); err != nil {
+		t.Error(err)
+	}
+}

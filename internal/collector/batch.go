@@ -20,6 +20,7 @@ type piece struct {
 	noMetadata     bool                // which another part of the record has
 	more           bool                // other parts of the record follow
 	planned        string              // SHA-256 of what the state file has a plan for
+	sent           int                 // messages of it that are delivered already, or given up
 }
 
 // message is a request body.

@@ -15,12 +15,14 @@
 // # What an answer means
 //
 //	2xx                  delivered; to a 2.0 request only if the Written headers are
-//	                     there and cover all that was sent, else it is sent once more
-//	                     as 1.0
+//	                     there and cover all samples and histograms that were sent, else
+//	                     it is sent once more as 1.0
 //	413                  the batch is halved, and later ones begin smaller
 //	415                  the other protocol version, once
 //	400, 422             the batch is halved until the bad record is alone; that one goes
 //	                     to dead/ with the reason
+//	any of these to      the metadata is dropped; the samples beside it are delivered
+//	metadata of its own  and are not sent again
 //	401, 403             the key is read anew; with another key at once, else as below
 //	network, 408, 425,   the same again for ever: a random time up to 1 s, 2 s, 4 s …
 //	429, 5xx, all else   60 s later, or when Retry-After says, 5 minutes at most

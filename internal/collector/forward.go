@@ -44,7 +44,7 @@ type Stats struct {
 	Failures         map[string]int64 // attempts that failed, by status, "network" or "timeout", or "unconfirmed"
 	DeadRecords      int64
 	DeadSamples      int64
-	DroppedMetadata  int64 // entries that a receiver without 1.0 has no place for
+	DroppedMetadata  int64 // entries of 1.0 that the receiver did not take; the samples beside them arrived
 	Splits           int64
 	Replanned        int64 // batches that were not the same bytes after a restart
 	PlanFailures     int64 // batches sent without a plan, because the state could not be written
@@ -91,6 +91,12 @@ type course struct {
 	failures int // in a row
 	notUntil time.Time
 	denied   bool // waits for a key
+	shown    int  // the generation of the key that was denied
+
+	// Of a record that is sent in parts, those that are behind us.
+	partsDead      bool
+	partsDelivered bool
+	deadSamples    int64
 }
 
 // plan is what the queue's state file keeps of the piece that is being sent.
@@ -188,7 +194,8 @@ func (f *Forwarder) Run(ctx context.Context, drain <-chan struct{}) error {
 				}
 				looked = true
 			case <-keys.C:
-				if f.cfg.Key != nil && f.cfg.Key.refresh(false) {
+				if f.cfg.Key != nil {
+					f.cfg.Key.refresh(false)
 					looked = f.wakeDenied(courses)
 				}
 			case <-drain:
@@ -201,11 +208,13 @@ func (f *Forwarder) Run(ctx context.Context, drain <-chan struct{}) error {
 	}
 }
 
-// wakeDenied lets the lanes whose key was refused try again.
+// wakeDenied lets the lanes try again that were refused with another key than the one in
+// use, no matter who has read that one.
 func (f *Forwarder) wakeDenied(courses map[spool.Lane]*course) (woken bool) {
+	_, now := f.cfg.Key.get()
 	for _, c := range courses {
-		if !c.busy && c.denied {
-			c.notUntil, woken = time.Time{}, true
+		if !c.busy && c.denied && c.shown != now {
+			c.denied, c.notUntil, woken = false, time.Time{}, true
 		}
 	}
 	return woken
@@ -288,12 +297,13 @@ func (f *Forwarder) step(ctx context.Context, c *course, last uint64) (time.Dura
 		if through == 0 {
 			through = last
 		}
+		c.partsDead, c.partsDelivered, c.deadSamples = false, false, 0
 		f.finish(c, through)
 		return 0, nil
 	}
 	if p.through > b.through {
 		rest := *p
-		rest.after, rest.planned = b.through, ""
+		rest.after, rest.planned, rest.sent = b.through, "", 0
 		c.pieces = append([]piece{*p, rest}, c.pieces[1:]...)
 		p = &c.pieces[0]
 	}
@@ -302,29 +312,48 @@ func (f *Forwarder) step(ctx context.Context, c *course, last uint64) (time.Dura
 		f.finish(c, b.through) // messages without content
 		return 0, nil
 	}
-	if limit := f.messageLimit(); limit > 0 && b.bytes() > limit && f.split(c, b, true) {
+	// What is delivered is not taken apart: its halves would be other bytes.
+	if limit := f.messageLimit(); p.sent == 0 && limit > 0 && b.bytes() > limit && f.split(c, b, true) {
 		return 0, nil
 	}
 	f.plan(c, p, b)
-	for i := range b.messages {
-		m := &b.messages[i]
-		wait, moved, err := f.transmit(ctx, c, p, b, m)
+	for i := p.sent; i < len(b.messages); i++ {
+		wait, moved, err := f.transmit(ctx, c, p, b, &b.messages[i])
 		if err != nil || wait > 0 || moved {
 			return wait, err
 		}
+		p.sent = i + 1
+		c.failures, c.denied = 0, false
 	}
-	c.failures, c.denied = 0, false
+	c.partsDelivered = true
 	if p.more {
 		c.pieces = c.pieces[1:]
 		return 0, nil
 	}
-	f.count(func(s *Stats) {
-		s.Records += b.tally.Records
-		s.Samples += b.tally.Samples
-		s.ReceivedBytes += b.tally.Bytes
-	})
+	f.tally(c, b)
 	f.finish(c, b.through)
 	return 0, nil
+}
+
+// tally counts the records of a batch once nothing of them is left to send. One that is
+// dead in part is a dead record, and each of its samples is what became of it.
+func (f *Forwarder) tally(c *course, b *batch) {
+	f.count(func(s *Stats) {
+		switch {
+		case !c.partsDead:
+			s.Records += b.tally.Records
+			s.Samples += b.tally.Samples
+			s.ReceivedBytes += b.tally.Bytes
+		case !c.partsDelivered:
+			s.DeadRecords += b.tally.Records
+			s.DeadSamples += b.tally.Samples
+		default:
+			s.DeadRecords += b.tally.Records
+			s.DeadSamples += c.deadSamples
+			s.Samples += b.tally.Samples - c.deadSamples
+		}
+	})
+	c.partsDead, c.partsDelivered, c.deadSamples = false, false, 0
 }
 
 // finish marks the first piece as done.
@@ -374,6 +403,12 @@ func (f *Forwarder) transmit(ctx context.Context, c *course, p *piece, b *batch,
 			return 0, false, nil
 		}
 		f.count(func(s *Stats) { s.Failures[a.reason()]++ })
+		if m.metadata && m != &b.messages[0] && a.forGood(c.failures+1) {
+			// The samples are in. Nothing of them is sent again, or given up, for metadata,
+			// which senders repeat.
+			f.count(func(s *Stats) { s.DroppedMetadata += int64(m.counts.Metadata) })
+			return 0, false, nil
+		}
 		switch a.verdict {
 		case denied:
 			// The file may have been replaced a moment ago, or after the request was made.
@@ -444,7 +479,7 @@ func (f *Forwarder) delivered(b *batch, m *message, a *answer) {
 // later makes the course wait.
 func (f *Forwarder) later(c *course, a *answer, denied bool) time.Duration {
 	c.failures++
-	c.denied = denied
+	c.denied, c.shown = denied, a.generation
 	wait := backoff(c.failures, a.retryAfter)
 	if c.failures == 1 || c.failures%10 == 0 {
 		say := f.log.Warn
@@ -463,15 +498,14 @@ func (f *Forwarder) dead(c *course, p *piece, b *batch, m *message, a answer) (t
 	}
 	samples := int64(m.counts.Samples + m.counts.Histograms())
 	f.log.Error("a record was refused for good and is put aside", "lane", c.lane.String(), "seq", b.only.Seq, "status", a.status, "answer", a.text)
-	f.count(func(s *Stats) {
-		s.DeadRecords++
-		s.DeadSamples += samples
-	})
+	c.partsDead = true
+	c.deadSamples += samples
 	c.failures = 0
 	if p.more {
 		c.pieces = c.pieces[1:]
 		return 0, true, nil
 	}
+	f.tally(c, b)
 	f.finish(c, b.through)
 	return 0, true, nil
 }
@@ -500,6 +534,7 @@ func (f *Forwarder) split(c *course, b *batch, bySeries bool) bool {
 		return false
 	}
 	left.planned, right.planned = "", ""
+	left.sent, right.sent = 0, 0
 	left.switched, right.switched = false, false
 	c.pieces = append([]piece{left, right}, c.pieces[1:]...)
 	f.count(func(s *Stats) { s.Splits++ })
@@ -559,7 +594,7 @@ func (f *Forwarder) change(c *course, p *piece, b *batch, m *message, a *answer)
 	if a.verdict == unsupported || a.missing {
 		f.declined[m.version] = true
 	}
-	p.version, p.switched = remotewrite.V1+remotewrite.V2-m.version, true
+	p.version, p.switched, p.sent = remotewrite.V1+remotewrite.V2-m.version, true, 0
 	f.log.Warn("trying the other protocol version", "lane", c.lane.String(), "from", m.version.String(), "to", p.version.String(), "status", a.status, "answer", a.text)
 	return true
 }

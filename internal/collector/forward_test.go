@@ -416,7 +416,7 @@ func TestTooLarge(t *testing.T) {
 		{"down to single records", 8, 50, 900, 0},
 		{"down to parts of one record", 1, 500, 2000, 0},
 		{"parts of each record", 4, 300, 2000, 0},
-		{"not even one series", 1, 4, 60, 4},
+		{"not even one series", 1, 4, 60, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -893,5 +893,198 @@ func TestClean(t *testing.T) {
 		if got := clean(tt.text, tt.secret); got != tt.want {
 			t.Errorf("%.20q: %q, want %q", tt.text, got, tt.want)
 		}
+	}
+}
+
+// families makes a 1.0 body of metadata only.
+func families(tb testing.TB, names ...string) []byte {
+	tb.Helper()
+	var req prompb.WriteRequest
+	for _, name := range names {
+		req.Metadata = append(req.Metadata, prompb.MetricMetadata{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: name, Help: "Help of " + name})
+	}
+	b, err := req.Marshal()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return remotewrite.Encode(nil, b)
+}
+
+// TestMetadataRefused: the samples of a batch go out once, whatever becomes of the metadata
+// beside them.
+func TestMetadataRefused(t *testing.T) {
+	for _, tt := range []struct {
+		code, times int // of the answers to metadata
+		attempts    int // with metadata
+		dropped     int64
+	}{
+		{500, 3, 4, 0},
+		{503, 30, 31, 0},
+		{429, 12, 13, 0},
+		{401, 2, 3, 0},
+		{0, 12, 13, 0},
+		{400, 99, 1, 2},
+		{422, 99, 1, 2},
+		{413, 99, 1, 2},
+		{415, 99, 1, 2},
+		{404, 99, maxMetadataFailures, 2},
+		{501, 99, maxMetadataFailures, 2},
+	} {
+		t.Run(strconv.Itoa(tt.code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var metadata, other int
+				recv := &receiver{answer: func(_ int, r *request) *reply {
+					if !strings.HasPrefix(r.lines[0], "metadata ") {
+						other++
+						return nil
+					}
+					if metadata++; metadata <= tt.times {
+						return status(tt.code, "no")
+					}
+					return nil
+				}}
+				r := newRig(t, recv, spool.Options{}, nil)
+				for i := range 3 {
+					r.mustPost(prod, remotewrite.V1, samples(t, 5, epoch+int64(i)*1000, float64(10*i)))
+				}
+				r.mustPost(prod, remotewrite.V1, families(t, "other", "third"))
+				r.drain()
+				if tt.dropped > 0 {
+					r.sent = slices.DeleteFunc(r.sent, func(l string) bool { return strings.HasPrefix(l, "metadata ") })
+				}
+				r.check()
+				s := r.f.Stats()
+				if other != 1 || metadata != tt.attempts || s.DroppedMetadata != tt.dropped {
+					t.Errorf("%d requests with samples, %d with metadata, want 1 and %d; %d entries dropped, want %d", other, metadata, tt.attempts, s.DroppedMetadata, tt.dropped)
+				}
+				if s.Records != 4 || s.Samples != 15 || s.DeadRecords != 0 || s.Splits != 0 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+// TestMetadataAloneRefused: without samples beside it metadata is a request as any other.
+func TestMetadataAloneRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recv := &receiver{answer: func(_ int, r *request) *reply {
+			if slices.ContainsFunc(r.lines, func(l string) bool { return strings.HasPrefix(l, "metadata bad ") }) {
+				return status(400, "no")
+			}
+			return nil
+		}}
+		r := newRig(t, recv, spool.Options{}, nil)
+		for _, name := range []string{"one", "two", "bad", "four"} {
+			r.mustPost(prod, remotewrite.V1, families(t, name))
+		}
+		r.drain()
+		r.sent = slices.DeleteFunc(r.sent, func(l string) bool { return strings.HasPrefix(l, "metadata bad ") })
+		r.check()
+		if s := r.f.Stats(); s.DeadRecords != 1 || s.Records != 3 || s.DroppedMetadata != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestFewerExemplars: one that the receiver does not keep is no reason to send the samples
+// again.
+func TestFewerExemplars(t *testing.T) {
+	for _, protocol := range []remotewrite.Version{0, remotewrite.V2} {
+		t.Run(fmt.Sprintf("protocol %d", protocol), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				recv := &receiver{answer: func(_ int, r *request) *reply {
+					resp := full(r)
+					last := len(resp.header) - 1
+					n, err := strconv.Atoi(resp.header[last])
+					if resp.header[last-1] != remotewrite.HeaderExemplarsWritten || err != nil || n == 0 {
+						t.Errorf("the test is of no use: %q, %v", resp.header, err)
+					}
+					resp.header[last] = strconv.Itoa(n - 1)
+					return resp
+				}}
+				r := newRig(t, recv, spool.Options{}, func(c *Config) { c.Protocol = protocol })
+				r.mustPost(prod, remotewrite.V2, capture(t, "v2-prom3-exemplars-hist-nhcb-startts"))
+				r.drain()
+				if s := r.f.Stats(); len(recv.tried()) != 1 || s.Records != 1 || len(s.Failures) != 0 {
+					t.Errorf("%d attempts, %+v", len(recv.tried()), s)
+				}
+			})
+		})
+	}
+}
+
+// TestKeyWakesAllLanes: a new key that one lane has taken up lets all others try again.
+func TestKeyWakesAllLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(file, []byte("one"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		key, err := OpenKey(file, "X-Api-Key", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRig(t, &receiver{answer: func(_ int, r *request) *reply {
+			if r.header.Get("X-Api-Key") != "two" {
+				return status(401, "", "Retry-After", "300")
+			}
+			return nil
+		}}, spool.Options{}, func(c *Config) { c.Key, c.BatchAge = key, -1 })
+		r.run()
+		for i, org := range []string{"a", "b", "c"} {
+			r.mustPost(spool.Lane{Org: org, Cluster: "x"}, remotewrite.V1, samples(t, 3, epoch, float64(10*i)))
+		}
+		time.Sleep(10*time.Second + 300*time.Millisecond)
+		before := len(r.recv.tried())
+		if err := os.WriteFile(file+".new", []byte("two"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+		// Between two looks at the file, one that does not wait is refused.
+		r.mustPost(spool.Lane{Org: "d", Cluster: "x"}, remotewrite.V1, samples(t, 3, epoch, 30))
+		time.Sleep(200 * time.Millisecond)
+		if before != 3 || len(r.recv.tried()) != 5 || len(r.recv.kept()) != 1 {
+			t.Fatalf("the test is of no use: %d attempts, then %d, %d stored", before, len(r.recv.tried()), len(r.recv.kept()))
+		}
+		time.Sleep(1500 * time.Millisecond)
+		r.stop()
+		r.check()
+	})
+}
+
+// TestDeadPartsAddUp: a record of which parts are dead is one dead record, and its samples
+// are counted once each.
+func TestDeadPartsAddUp(t *testing.T) {
+	for name, bad := range map[string][]string{"first": {"host-0"}, "last": {"host-499"}, "both": {"host-0", "host-499"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				recv := &receiver{answer: func(_ int, r *request) *reply {
+					if len(r.body) > 2000 {
+						return status(413, "too large")
+					}
+					for _, l := range r.lines {
+						for _, host := range bad {
+							if strings.Contains(l, "instance="+host+".") {
+								return status(400, "no")
+							}
+						}
+					}
+					return nil
+				}}
+				r := newRig(t, recv, spool.Options{}, nil)
+				r.mustPost(prod, remotewrite.V1, samples(t, 500, epoch, 0))
+				r.drain()
+				s, accepted := r.f.Stats(), r.q.Stats().Accepted
+				if s.Records+s.DeadRecords != accepted.Records || s.Samples+s.DeadSamples != accepted.Samples {
+					t.Errorf("%d records and %d samples were accepted, %+v", accepted.Records, accepted.Samples, s)
+				}
+				if s.DeadRecords != 1 || s.DeadSamples == 0 || s.Samples != int64(len(recv.content())) {
+					t.Errorf("%d samples are stored, %+v", len(recv.content()), s)
+				}
+			})
+		})
 	}
 }

@@ -138,8 +138,32 @@ func (a *answer) judge() verdict {
 	return later
 }
 
+// maxMetadataFailures is how often metadata is sent to a receiver that answers each time
+// as if it would never take it.
+const maxMetadataFailures = 10
+
+// forGood says whether the metadata beside samples that are delivered is given up after
+// this answer, the failures-th in a row.
+func (a *answer) forGood(failures int) bool {
+	switch a.verdict {
+	case tooLarge, refused, unsupported, unconfirmed:
+		return true
+	case later:
+	case accepted, denied:
+		return false
+	}
+	switch a.status {
+	case 0, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false // no matter of what is in the request
+	}
+	return failures >= maxMetadataFailures
+}
+
 // written compares what the receiver of a 2.0 request says it wrote with what it was sent.
 // A receiver that takes the request for one of 1.0 finds nothing in it and answers 2xx.
+// Fewer exemplars are no failure: Prometheus says so of any that it does not keep, and it
+// would not keep them the next time either.
 func written(h http.Header, sent remotewrite.Counts) (missing bool, err error) {
 	for _, c := range [...]struct {
 		header string
@@ -156,7 +180,7 @@ func written(h http.Header, sent remotewrite.Counts) (missing bool, err error) {
 		if v == "" {
 			return true, fmt.Errorf("the answer has no %s: does the receiver know remote write 2.0?", c.header)
 		}
-		if n, err := strconv.Atoi(v); err != nil || n < c.sent {
+		if n, err := strconv.Atoi(v); err != nil || n < c.sent && c.header != remotewrite.HeaderExemplarsWritten {
 			return false, fmt.Errorf("%s is %.20q, sent were %d", c.header, v, c.sent)
 		}
 	}

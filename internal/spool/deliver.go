@@ -297,7 +297,7 @@ func (q *Queue) settle() error {
 			q.segBytes -= s.size
 			return true
 		}
-		to := strings.TrimSuffix(s.path, ".seg") + ".sent"
+		to := putAside(s.path)
 		if err := os.Rename(s.path, to); err != nil {
 			errs = append(errs, err)
 			return false

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/durable"
@@ -78,14 +79,10 @@ func Inspect(dir string) (*Report, error) {
 	for _, l := range rep.State.Lanes {
 		done[Lane{l.Org, l.Cluster}] = l.Done
 	}
+	rep.segments(dir, entries, done)
 	for _, e := range entries {
 		name := e.Name()
-		if _, sent, ok := parseName(name); ok {
-			s := inspectSegment(filepath.Join(dir, name), done, sent)
-			if errors.Is(s.gone, fs.ErrNotExist) {
-				continue // put aside or deleted meanwhile
-			}
-			rep.Segments = append(rep.Segments, s.SegmentReport)
+		if _, _, ok := parseName(name); ok {
 			continue
 		}
 		switch {
@@ -103,6 +100,25 @@ func Inspect(dir string) (*Report, error) {
 		}
 	}
 	return rep, nil
+}
+
+// segments reports on the segments that were in the directory when it was listed.
+func (r *Report) segments(dir string, entries []os.DirEntry, done map[Lane]uint64) {
+	for _, e := range entries {
+		_, sent, ok := parseName(e.Name())
+		if !ok {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		s := inspectSegment(path, done, sent)
+		if errors.Is(s.gone, fs.ErrNotExist) && !sent {
+			s = inspectSegment(putAside(path), done, true) // since then
+		}
+		if errors.Is(s.gone, fs.ErrNotExist) {
+			continue // deleted since then
+		}
+		r.Segments = append(r.Segments, s.SegmentReport)
+	}
 }
 
 type inspected struct {
@@ -133,6 +149,9 @@ func inspectSegment(path string, done map[Lane]uint64, sent bool) inspected {
 	}
 	return s
 }
+
+// putAside is the path of a segment once everything in it is delivered.
+func putAside(path string) string { return strings.TrimSuffix(path, ".seg") + ".sent" }
 
 // readSegment reads a segment through.
 func readSegment(path string, head func(version uint32, size int64), bad func(off, n int64), visit func(Record) error) error {
@@ -170,8 +189,9 @@ func readSegment(path string, head func(version uint32, size int64), bad func(of
 
 // History calls visit with the delivered records that were received from from up to
 // before to, in order, until visit fails. The Body of a record is valid during the
-// visit only. It takes no lock and changes nothing; segments that the queue deletes
-// meanwhile are passed over. The result counts the broken stretches passed over.
+// visit only. It takes no lock and changes nothing. Of a queue at work, segments that it
+// deletes meanwhile are passed over, and those that it puts aside are visited whole. The
+// result counts the broken stretches passed over.
 func History(dir string, from, to time.Time, visit func(Record) error) (broken int, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -190,14 +210,23 @@ func History(dir string, from, to time.Time, visit func(Record) error) (broken i
 		if !ok {
 			continue
 		}
-		err := readSegment(filepath.Join(dir, e.Name()), func(uint32, int64) {}, func(int64, int64) { broken++ },
-			func(r Record) error {
+		opened := false
+		read := func(path string) error {
+			return readSegment(path, func(uint32, int64) { opened = true }, func(int64, int64) { broken++ }, func(r Record) error {
 				if r.Received.Before(from) || !r.Received.Before(to) || !sent && r.Seq > done[r.Lane] {
 					return nil
 				}
 				return visit(r)
 			})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		}
+		gone := func(err error) bool { return !opened && errors.Is(err, fs.ErrNotExist) }
+		path := filepath.Join(dir, e.Name())
+		err := read(path)
+		if gone(err) && !sent {
+			sent = true // put aside since we looked: all of it is delivered
+			err = read(putAside(path))
+		}
+		if err != nil && !gone(err) {
 			return broken, fmt.Errorf("reading %s: %w", e.Name(), err)
 		}
 	}

@@ -185,15 +185,16 @@ func (q *Queue) recoverSegment(path string, first uint64, sent bool) (*segment, 
 			return nil, err
 		}
 		seg.last, seg.newest = rec.Seq, rec.Received
-		if l := q.lanes[rec.Lane]; l == nil {
-			q.lanes[rec.Lane] = &lane{}
-		} else if rec.Seq <= l.done {
-			continue
-		}
+		// Of a delivered record there is an entry too: forget goes by that.
 		t := seg.pending[rec.Lane]
 		if t == nil {
 			t = &Tally{}
 			seg.pending[rec.Lane] = t
+		}
+		if l := q.lanes[rec.Lane]; l == nil {
+			q.lanes[rec.Lane] = &lane{}
+		} else if rec.Seq <= l.done {
+			continue
 		}
 		t.add(&rec, int64(len(rec.Body)))
 	}
@@ -259,17 +260,12 @@ func (q *Queue) quarantineFile(path, why string) error {
 	return errors.Join(durable.SyncDir(filepath.Dir(to)), durable.SyncDir(q.dir))
 }
 
-// forget drops lanes of which nothing is left to know. q.mu is held.
+// forget drops lanes of which nothing is left to know: without a plan, and without a
+// record, delivered or not, in a segment that would be read again after a restart. q.mu is
+// held.
 func (q *Queue) forget() {
-	var first uint64
-	if len(q.segs) > 0 {
-		first = q.segs[0].first
-	}
 	for name, l := range q.lanes {
-		if l.plan != nil || len(q.segs) > 0 && l.done >= first {
-			continue
-		}
-		if !slices.ContainsFunc(q.segs, func(s *segment) bool { t := s.pending[name]; return t != nil && t.Records > 0 }) {
+		if l.plan == nil && !slices.ContainsFunc(q.segs, func(s *segment) bool { return s.pending[name] != nil }) {
 			delete(q.lanes, name)
 		}
 	}

@@ -156,7 +156,7 @@ type segment struct {
 	newest  time.Time // when its last record was received
 	active  bool
 	dropped bool
-	pending map[Lane]*Tally // what is not delivered
+	pending map[Lane]*Tally // what is not delivered; an entry for every lane with a record
 	broken  map[int64]bool  // where stretches passed over begin, those that are counted
 }
 

@@ -674,3 +674,98 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%d records after a restart, %s", len(got), diff)
 	}
 }
+
+// TestHistoryOfQueueAtWork: a segment that is put aside after the directory was listed is
+// read under its new name.
+func TestHistoryOfQueueAtWork(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir, Options{SegmentBytes: 300, MaxBytes: 1 << 20})
+	for i := range 9 {
+		appendOne(t, q, alfa, strconv.Itoa(i))
+	}
+	if err := q.Done(alfa, 4); err != nil {
+		t.Fatal(err)
+	}
+	undelivered := files(t, dir, "*.seg")
+	var got []string
+	broken, err := History(dir, time.Time{}, time.Now().Add(time.Hour), func(r Record) error {
+		if len(got) == 0 {
+			if err := errors.Join(q.Done(alfa, 9), q.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got = append(got, string(r.Body))
+		return nil
+	})
+	if diff := gocmp.Diff([]string{"0", "1", "2", "3", "4", "5", "6", "7", "8"}, got); diff != "" || err != nil || broken != 0 {
+		t.Errorf("%v, %d broken, (-want +got):\n%s", err, broken, diff)
+	}
+	if len(undelivered) < 2 || len(files(t, dir, "*.seg")) != 0 {
+		t.Fatalf("the test is of no use: %v were undelivered, %v are", undelivered, files(t, dir, "*.seg"))
+	}
+	// An error of the caller's is not taken for a file that is gone.
+	if _, err := History(dir, time.Time{}, time.Now().Add(time.Hour), func(Record) error { return os.ErrNotExist }); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the error of a visit is lost: %v", err)
+	}
+}
+
+// TestInspectPutAside: the same of a report.
+func TestInspectPutAside(t *testing.T) {
+	dir := t.TempDir()
+	path, _, _ := fill(t, dir, 3)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, putAside(path)); err != nil {
+		t.Fatal(err)
+	}
+	rep := &Report{}
+	rep.segments(dir, entries, nil)
+	if len(rep.Segments) != 1 || !rep.Segments[0].Sent || rep.Segments[0].Records != 3 || rep.Segments[0].Pending != 0 || rep.Broken() != 0 {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// TestStuckLaneHoldsNoOther: the lanes that come and go behind one that never gets on are
+// forgotten, and one with delivered records beside its own is not.
+func TestStuckLaneHoldsNoOther(t *testing.T) {
+	dir := t.TempDir()
+	opt := Options{SegmentBytes: 300, MaxBytes: 1 << 20, Sync: SyncNever}
+	q, err := Open(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck, beside := Lane{"stuck", "x"}, Lane{"beside", "x"}
+	appendOne(t, q, stuck, "s")
+	if err := q.Done(beside, appendOne(t, q, beside, "b")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		l := Lane{"guest", strconv.Itoa(i)}
+		if err := q.Done(l, appendOne(t, q, l, "g")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(q.lanes); n > 10 || q.lanes[beside] == nil || q.lanes[stuck] == nil {
+		t.Errorf("%d lanes are known", n)
+	}
+	// Twice: the first restart must not forget what the second one has to know.
+	for range 2 {
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if q, err = Open(dir, opt); err != nil {
+			t.Fatal(err)
+		}
+		if p := q.Pending(); len(p) != 1 || p[0].Lane != stuck || p[0].Records != 1 || q.lanes[beside] == nil || len(q.lanes) > 10 {
+			t.Errorf("after a restart %d lanes are known, pending %+v", len(q.lanes), p)
+		}
+		if err := q.Plan(stuck, 1, json.RawMessage(`{}`)); err != nil { // writes state.json
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
