@@ -22,7 +22,7 @@ func badValue(err error) (msg, hint string) {
 	}
 	flag, value := e.GetFlag(), e.GetValue()
 	name := "--" + flag.Name
-	must := ""
+	var must string
 	number := leadingNumber.FindString(value)
 	switch flag.Value.Type() {
 	case "float64":

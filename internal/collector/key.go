@@ -64,9 +64,8 @@ func (k *Key) Since() time.Time {
 	return k.since
 }
 
-// refresh reads the file when it has changed, or in any case when it must, and says
-// whether the secret is another one than before.
-func (k *Key) refresh(must bool) bool {
+// refresh reads the file when it has changed, or in any case when it must.
+func (k *Key) refresh(must bool) {
 	changed, err := k.load(must)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -75,13 +74,12 @@ func (k *Key) refresh(must bool) bool {
 			k.log.Error("the key cannot be read, the old one stays", "error", err.Error())
 		}
 		k.failing = true
-		return false
+		return
 	}
 	k.failing = false
 	if changed {
 		k.log.Info("took up a new key", "path", k.path)
 	}
-	return changed
 }
 
 func (k *Key) load(must bool) (changed bool, err error) {
