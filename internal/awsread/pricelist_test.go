@@ -422,7 +422,7 @@ func TestManyTermsOfOtherProducts(t *testing.T) {
 	var text strings.Builder
 	text.WriteString(`{"offerCode":"AmazonEC2","publicationDate":"2026-11-01T00:00:00Z","products":{"A":{"sku":"A","attributes":{"regionCode":"nowhere-1"}}},"terms":{"OnDemand":{"A":{}`)
 	for i := range 200_001 {
-		fmt.Fprintf(&text, `,"B%d":{}`, i)
+		fmt.Fprintf(&text, `,"B%d":{"x":{}}`, i)
 	}
 	text.WriteString(`}}}`)
 	if err := awsread.NewPriceList(embedded(t)).Read(strings.NewReader(text.String()), "ec2.json"); err != nil {
