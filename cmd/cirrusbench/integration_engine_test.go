@@ -30,7 +30,7 @@ func TestIntegrationCPULimit(t *testing.T) {
 	}))
 	defer srv.Close()
 	measure := func(limit func(pid int) (undo func(), ok bool)) (*stats.Run, bool) {
-		cmd := exec.CommandContext(t.Context(), binary(t), "replay", "--target", srv.URL, "--rate", "200", "--duration", "3s", "--timestamps", "keep", "--fan-out", "1", "--order", "none", "-o", "json")
+		cmd := exec.CommandContext(t.Context(), binary(t), "replay", "--target", srv.URL, "--rate", "2000", "--duration", "3s", "--timestamps", "keep", "--fan-out", "1", "--order", "none", "-o", "json")
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		if err := cmd.Start(); err != nil {
