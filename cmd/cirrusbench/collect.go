@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -252,17 +251,8 @@ func runCollect(ctx context.Context, e *env, o *collectOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	scheme := "http"
-	if o.tlsCert != "" {
-		cert, err := openCertificate(o.tlsCert, o.tlsKey, log)
-		if err != nil {
-			return errors.Join(err, l.Close())
-		}
-		srv.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"h2", "http/1.1"}}
-		l, scheme = tls.NewListener(l, srv.http.TLSConfig), "https"
-	}
-	if _, err := fmt.Fprintf(e.err, "listening on %s://%s\n", scheme, l.Addr()); err != nil {
-		return errors.Join(err, l.Close())
+	if l, err = announce(e, srv, l, o.tlsCert, o.tlsKey, log); err != nil {
+		return err
 	}
 	return collect(ctx, srv, l, f, q, o.drainTimeout, log)
 }

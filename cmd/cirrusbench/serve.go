@@ -160,19 +160,27 @@ func serveOn(ctx context.Context, e *env, o *serveOptions, l net.Listener, d out
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	if l, err = announce(e, srv, l, o.tlsCert, o.tlsKey, log); err != nil {
+		return err
+	}
+	return srv.serve(ctx, l, o.drainTimeout)
+}
+
+// announce puts TLS on l where a certificate is given, and says where the server listens. With an error l is closed.
+func announce(e *env, srv *httpServer, l net.Listener, certFile, keyFile string, log *slog.Logger) (net.Listener, error) {
 	scheme := "http"
-	if o.tlsCert != "" {
-		cert, err := openCertificate(o.tlsCert, o.tlsKey, log)
+	if certFile != "" {
+		cert, err := openCertificate(certFile, keyFile, log)
 		if err != nil {
-			return errors.Join(err, l.Close())
+			return nil, errors.Join(err, l.Close())
 		}
 		srv.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"h2", "http/1.1"}}
 		l, scheme = tls.NewListener(l, srv.http.TLSConfig), "https"
 	}
 	if _, err := fmt.Fprintf(e.err, "listening on %s://%s\n", scheme, l.Addr()); err != nil {
-		return errors.Join(err, l.Close())
+		return nil, errors.Join(err, l.Close())
 	}
-	return srv.serve(ctx, l, o.drainTimeout)
+	return l, nil
 }
 
 // httpServer is the reference server with everything around it: metrics, time limits, shutdown.
