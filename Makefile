@@ -58,7 +58,8 @@ bench-replay: build ## the load engine against wrk, hey and k6, which it install
 	@BIN=$(BIN) bash tools/bench-replay.sh
 
 bench-accuracy: build ## due times, stalls and captured gaps against what they should be; needs a quiet machine, 2 min
-	@$(GO) run ./tools/bench-accuracy $(abspath $(BIN))
+	@$(GO) build -o bin/benchsink ./tools/benchsink
+	@$(GO) run ./tools/bench-accuracy $(abspath $(BIN)) $(abspath bin/benchsink)
 
 bench-deltas: ## D2–D5 of 100 million latencies against numpy, which it installs
 	@bash tools/bench-deltas.sh

@@ -123,7 +123,7 @@ func newEngine(c Config) (*engine, error) {
 	if c.FanOutLabel == "" {
 		c.FanOutLabel = "cluster"
 	}
-	e := &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor, processors: runtime.GOMAXPROCS(0)}
+	e := &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor, processors: processors()}
 	if e.processors == 1 {
 		e.spin = 0 // the workers need the one processor
 	}
@@ -180,16 +180,11 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	e.prepared = make(chan []*job, maxBatches)
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist, e.live.all, e.live.spare = stats.NewHistogram(), stats.NewHistogram(), stats.NewHistogram()
+	if s, ok := e.Sender.(*RawSender); ok {
+		s.resolve(ctx)
+	}
 	before := readUse()
-	// A little lead lets the workers start before anything is due, and in an open loop the preparer fill much of the
-	// look-ahead.
-	lead := 20 * time.Millisecond
-	if e.Plan.Loop == Open && !e.static() {
-		lead = 250 * time.Millisecond
-	}
-	if !e.StartAt.IsZero() {
-		lead = time.Until(e.StartAt) // and not a moment later: the others do not wait
-	}
+	lead := e.lead(ctx)
 	e.start = time.Now().Add(lead)
 	startedAt := e.start
 
@@ -218,11 +213,8 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	if e.loop != nil {
 		defer e.loop.close()
 		execute = e.viaLoop
-		if e.processors == 1 {
-			// The loop has a thread of its own, which sleeps in the kernel and should not keep Go's only processor meanwhile.
-			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
-		}
 	}
+	defer withSpare()()
 	stopProgress := e.reportProgress()
 	total, use := execute(ctx, feedCtx, func() {
 		stopFeeding(nil)
@@ -256,6 +248,52 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	return res, nil
 }
 
+// lead is how long before the run's start its side that prepares begins. A little lets the workers start before anything
+// is due. In an open loop it is about as long as filling the look-ahead takes: whoever prepares while requests are due
+// takes a processor from them, and from a server beside us, which would seem to be slow by itself.
+func (e *engine) lead(ctx context.Context) time.Duration {
+	const (
+		least = 20 * time.Millisecond
+		most  = time.Second
+		trial = 20 * time.Millisecond // of preparing, to see how long it takes
+	)
+	switch {
+	case !e.StartAt.IsZero():
+		return time.Until(e.StartAt) // and not a moment later: the others do not wait
+	case e.Plan.Loop == Closed || e.static():
+		return least
+	case !e.Corpus.InMemory():
+		return most
+	}
+	began := time.Now()
+	e.start = began // which timestamps are made from
+	p := e.preparer()
+	var tried, bytes int64
+	for w := e.walk(); tried < maxBatch && time.Since(began) < trial; tried++ {
+		n, ok, err := w.next()
+		if !ok || err != nil {
+			break // prepareAll meets it again, and reports it
+		}
+		j, err := p.prepare(ctx, n)
+		if err != nil {
+			break
+		}
+		bytes += j.budget
+	}
+	if tried == 0 {
+		return least
+	}
+	each := time.Since(began) / time.Duration(tried)
+	all := int64(maxBatch * maxBatches)
+	if own := int64(e.ownWarmup + e.ownMeasured); own > 0 {
+		all = min(all, own)
+	}
+	if bytes > 0 {
+		all = min(all, e.Lookahead*tried/bytes)
+	}
+	return min(least+each*time.Duration(all)*3/2, most) // half more, for when others are busy too
+}
+
 // viaLoop runs the plan on the loop's one thread.
 func (e *engine) viaLoop(ctx, feedCtx context.Context, endFeeding func()) (*stats.Recorder, use) {
 	l := e.loop
@@ -282,7 +320,10 @@ func (e *engine) viaWorkers(ctx, feedCtx context.Context, endFeeding func()) (*s
 	}
 	// A cancelled run starts nothing more, also while the feeder is held up.
 	detach := context.AfterFunc(feedCtx, e.disp.cancel)
-	whole := e.feed(feedCtx)
+	var whole bool
+	var feeding sync.WaitGroup
+	feeding.Go(func() { whole = e.feed(feedCtx) })
+	feeding.Wait()
 	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
 	if detach(); whole {
 		e.disp.close()
@@ -425,9 +466,9 @@ const (
 // the plan did.
 func (e *engine) feed(ctx context.Context) (whole bool) {
 	if e.Plan.Loop == Open {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		runtime.LockOSThread() // for good: the thread ends with this goroutine, and its settings with it
 		tightenTimer()
+		favourThread()
 	}
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)

@@ -7,14 +7,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
+	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -56,7 +55,9 @@ type loop struct {
 	conns     []*loopConn // by descriptor
 	idle      []*loopConn // the last used last
 	free      []*flight
+	peers     peers
 	deadlines fifo[deadline] // ascending: all attempts have the same timeout
+	connects  fifo[deadline] // ascending, of connections that are being opened
 	retries   []*flight      // waiting for their next attempt
 	heads     [][]byte       // of first attempts, by source and version
 	msg       unix.Msghdr
@@ -68,11 +69,11 @@ type loop struct {
 	stopped atomic.Bool // start nothing more
 	hungry  atomic.Bool // waits for a prepared batch
 	dialers sync.WaitGroup
-	dial    func(deadline time.Time) (fd int, err error)
+	dial    func(deadline time.Time) (fd int, at netip.AddrPort, err error)
 
 	mu     sync.Mutex
-	dialed []dialed // guarded by mu
-	wakeFD int      // an eventfd; written under mu, or it might be another file by then
+	dialed []dialled // guarded by mu
+	wakeFD int       // an eventfd; written under mu, or it might be another file by then
 }
 
 // flight is a request under way: from its start until its last attempt has ended.
@@ -90,25 +91,21 @@ type flight struct {
 type deadline struct {
 	f   *flight
 	gen uint32
-}
-
-type dialed struct {
-	f   *flight
-	fd  int
-	err error
+	at  time.Duration
 }
 
 // loopConn is a connection. It belongs to a flight or to loop.idle.
 type loopConn struct {
-	fd       int
-	f        *flight
-	answer   answerReader
-	out      []byte        // head
-	rest     [2][]byte     // of head and body, what is not written yet
-	rested   time.Duration // idle since
-	writing  bool
-	hungUp   bool
-	writeErr error
+	fd         int
+	f          *flight
+	answer     answerReader
+	out        []byte         // head
+	rest       [2][]byte      // of head and body, what is not written yet
+	rested     time.Duration  // idle since
+	connecting netip.AddrPort // valid until it stands
+	writing    bool
+	hungUp     bool
+	writeErr   error
 }
 
 // errAttemptTimeout is what an attempt without an answer in time ends with.
@@ -124,7 +121,7 @@ func newLoop(e *engine, feed func() (*preparer, *walk)) (*loop, error) {
 		e: e, sender: s, rec: stats.NewDenseRecorder(), turns: newTurns(e.Order, len(e.sources.Names())), slots: e.workers, room: max(64, 8*e.workers),
 		events: make([]unix.EpollEvent, 256), heads: make([][]byte, 2*len(e.sources.Names())), ep: -1, wakeFD: -1, end: math.MaxInt64 / 2,
 		// Without the run's context: what has been started is waited for.
-		dial: func(at time.Time) (int, error) { return s.dialFD(context.Background(), at) },
+		peers: newPeers(s), dial: func(at time.Time) (int, netip.AddrPort, error) { return s.dialFD(context.Background(), at) },
 	}
 	l.prep, l.walk = feed()
 	var err error
@@ -386,20 +383,12 @@ func (l *loop) launch(j *job) {
 func (l *loop) attempt(f *flight) {
 	f.gen++
 	f.deadline = l.now + l.e.Timeout
-	l.deadlines.push(deadline{f, f.gen})
-	c := l.takeIdle()
-	if c == nil {
-		at := l.e.start.Add(f.deadline)
-		l.dialers.Go(func() {
-			fd, err := l.dial(at)
-			l.mu.Lock()
-			l.dialed = append(l.dialed, dialed{f, fd, err})
-			l.mu.Unlock()
-			l.wake()
-		})
-		return
+	l.deadlines.push(deadline{f, f.gen, f.deadline})
+	if c := l.takeIdle(); c != nil {
+		l.write(c, f)
+	} else if !l.connect(f) {
+		l.dialElsewhere(f)
 	}
-	l.write(c, f)
 }
 
 // takeIdle returns an idle connection that still stands, or nil. That its server has closed one may be an event which
@@ -423,43 +412,6 @@ func (l *loop) takeIdle() *loopConn {
 func (l *loop) standing(c *loopConn) bool {
 	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&l.peek[0])), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 	return errno == unix.EAGAIN || errno == unix.EINTR
-}
-
-// arrive takes over the connections that were dialled.
-func (l *loop) arrive() {
-	l.mu.Lock()
-	all := l.dialed
-	l.dialed = nil
-	l.mu.Unlock()
-	for _, d := range all {
-		l.now = l.e.since()
-		err := d.err
-		if err == nil {
-			// Edge-triggered: one registration for the connection's life.
-			err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, d.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(d.fd)})
-			if err != nil {
-				_ = unix.Close(d.fd)
-			}
-		}
-		if err != nil {
-			resp := failure(err)
-			l.settle(d.f, &resp)
-			continue
-		}
-		c := &loopConn{fd: d.fd, answer: answerReader{ids: l.sender.ids}}
-		for len(l.conns) <= d.fd {
-			l.conns = append(l.conns, nil)
-		}
-		l.conns[d.fd] = c
-		if l.now >= d.f.deadline {
-			c.rested = l.now
-			l.idle = append(l.idle, c)
-			resp := Response{Err: errAttemptTimeout, Timeout: true}
-			l.settle(d.f, &resp)
-			continue
-		}
-		l.write(c, d.f)
-	}
 }
 
 // write begins to send f's request on c.
@@ -523,6 +475,10 @@ func (l *loop) push(c *loopConn) {
 func (l *loop) ready(c *loopConn, events uint32) {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.hungUp = true
+	}
+	if c.connecting.IsValid() {
+		l.connected(c)
+		return
 	}
 	if c.f == nil {
 		if c.hungUp || events&unix.EPOLLIN != 0 { // closed, or bytes that nobody asked for
@@ -646,33 +602,47 @@ func (l *loop) land(f *flight, resp *Response) {
 
 // expire ends attempts whose time is over, and starts those whose time has come.
 func (l *loop) expire() {
-	for l.deadlines.len() > 0 {
-		d := *l.deadlines.front()
-		if d.f.gen == d.gen {
-			if d.f.deadline > l.now {
+	for l.connects.len() > 0 {
+		d := *l.connects.front()
+		if c := d.f.conn; d.f.gen == d.gen && c != nil && c.connecting.IsValid() {
+			if d.at > l.now {
 				break
 			}
-			if c := d.f.conn; c != nil { // a dialler ends by itself
+			at := c.connecting
+			l.drop(c)
+			l.refused(d.f, at, os.ErrDeadlineExceeded)
+		}
+		l.connects.pop()
+	}
+	for l.deadlines.len() > 0 {
+		d := *l.deadlines.front()
+		if c := d.f.conn; d.f.gen == d.gen {
+			if d.at > l.now {
+				break
+			}
+			if c != nil { // a dialler ends by itself
 				resp := Response{Err: errAttemptTimeout, Timeout: true}
 				l.drop(c)
-				l.deadlines.pop()
 				l.settle(d.f, &resp)
-				continue
 			}
 		}
 		l.deadlines.pop()
 	}
-	waiting := l.retries[:0]
-	for _, f := range l.retries {
+	if len(l.retries) == 0 {
+		return
+	}
+	// An attempt may fail at once and come back to wait: it must not meet the list half taken apart.
+	all := l.retries
+	l.retries = nil
+	for _, f := range all {
 		if f.retryAt > l.now {
-			waiting = append(waiting, f)
+			l.retries = append(l.retries, f)
 			continue
 		}
 		f.job.req.Attempt++
 		l.e.live.retried.Add(1)
 		l.attempt(f)
 	}
-	l.retries = waiting
 }
 
 // until is when the loop has something to do without anything having come.
@@ -687,7 +657,10 @@ func (l *loop) until() time.Duration {
 		t = l.next.due - l.e.spin
 	}
 	if l.deadlines.len() > 0 {
-		t = min(t, l.deadlines.front().f.deadline)
+		t = min(t, l.deadlines.front().at)
+	}
+	if l.connects.len() > 0 {
+		t = min(t, l.connects.front().at)
 	}
 	for _, f := range l.retries {
 		t = min(t, f.retryAt)
@@ -743,27 +716,4 @@ func (l *loop) sleep(d time.Duration) {
 	l.napFor = unix.NsecToTimespec(int64(min(d, time.Hour)))
 	l.pollFD[0] = unix.PollFd{Fd: int32(l.ep), Events: unix.POLLIN}
 	_, _ = unix.Ppoll(l.pollFD[:], &l.napFor, nil) // woken early by a signal: the caller looks at the clock again
-}
-
-// dialFD connects and returns the bare descriptor, which the caller owns.
-func (s *RawSender) dialFD(ctx context.Context, deadline time.Time) (int, error) {
-	conn, err := s.dialNet(ctx, deadline)
-	if err != nil {
-		return -1, err
-	}
-	defer func() { _ = conn.Close() }()
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return -1, io.ErrClosedPipe
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	var dupErr error
-	if err := raw.Control(func(p uintptr) { fd, dupErr = unix.FcntlInt(p, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-		return -1, err
-	}
-	return fd, dupErr
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
+// resolve does nothing: net.Dialer asks for each connection.
+func (*RawSender) resolve(context.Context) {}
+
 // loop exists on Linux only; elsewhere every run has workers.
 type loop struct {
 	rec    *stats.Recorder

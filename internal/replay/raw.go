@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,8 +24,9 @@ import (
 type RawSender struct {
 	target
 	network, address string
-	timeout          time.Duration // of connecting
-	ids              bool          // answers' request ids are wanted
+	timeout          time.Duration    // of connecting
+	ids              bool             // answers' request ids are wanted
+	known            []netip.AddrPort // what the event loop may connect to by itself, see resolve
 
 	mu   sync.Mutex
 	idle []*rawConn // guarded by mu: the last used last, its caches are warm
@@ -101,6 +103,9 @@ func (s *RawSender) Send(ctx context.Context, r *Outgoing) Response {
 // sendBuffer is room for a large body in the kernel, so that it leaves in one write.
 const sendBuffer = 256 << 10
 
+// keepAlive is how often the kernel asks for a peer that says nothing.
+const keepAlive = 30 * time.Second
+
 // staleAfter is how long a connection may rest before it is looked at for having been closed by the
 // server. Looking costs a system call.
 const staleAfter = 5 * time.Millisecond
@@ -131,7 +136,7 @@ func (s *RawSender) dialNet(ctx context.Context, deadline time.Time) (net.Conn, 
 	if limit := time.Now().Add(s.timeout); deadline.IsZero() || limit.Before(deadline) {
 		deadline = limit
 	}
-	d := net.Dialer{Deadline: deadline, KeepAlive: 30 * time.Second}
+	d := net.Dialer{Deadline: deadline, KeepAlive: keepAlive}
 	conn, err := d.DialContext(ctx, s.network, s.address)
 	if err != nil {
 		return nil, err

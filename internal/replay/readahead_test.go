@@ -94,7 +94,7 @@ func TestReadAheadEnds(t *testing.T) {
 		}
 		d.broken = ""
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, cancel)
+		time.AfterFunc(2*time.Second, cancel) // of which one is before the start, for reading ahead
 		if run := inBubble(ctx, t, config); !run.Interrupted || run.Counts.OK == 0 {
 			t.Errorf("%+v", run.Counts)
 		}

@@ -1,0 +1,282 @@
+//go:build linux && (amd64 || arm64)
+
+package replay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// peers are the addresses that the loop connects to by itself. A connection that is needed in the middle of a run is part
+// of a request's latency, and a goroutine that dials may wait for a processor as long as a time slice: 10 ms that would
+// be booked on the server. So where the address is known, connecting is one more thing that the loop does without
+// blocking. What needs a resolver, or the choice between address families, is a goroutine's.
+type peers struct {
+	resolved []netip.AddrPort // of the target's name, before the run
+	usable   []netip.AddrPort // of them, those that the loop may take, in turn
+	next     int
+	fixed    bool // the target is an address: a failure says nothing against it
+}
+
+// resolveWithin bounds how long a run waits for a resolver before it begins.
+const resolveWithin = 2 * time.Second
+
+// resolve looks up the target's name before anything is due. That it fails is nobody's error yet: requests will.
+func (s *RawSender) resolve(ctx context.Context) {
+	if s.network != "tcp" || s.tls != nil {
+		return
+	}
+	if at, err := netip.ParseAddrPort(s.address); err == nil {
+		if at.Addr().Zone() == "" { // with one it is left to a goroutine
+			s.known = []netip.AddrPort{netip.AddrPortFrom(at.Addr().Unmap(), at.Port())}
+		}
+		return
+	}
+	host, service, err := net.SplitHostPort(s.address)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
+	defer cancel()
+	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
+	if err != nil {
+		return
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return
+	}
+	s.known = nil
+	for _, a := range addrs {
+		if a.Zone() == "" {
+			s.known = append(s.known, netip.AddrPortFrom(a.Unmap(), uint16(port)))
+		}
+	}
+}
+
+func newPeers(s *RawSender) peers {
+	_, err := netip.ParseAddrPort(s.address)
+	p := peers{resolved: s.known, fixed: err == nil}
+	if len(s.known) > 0 {
+		// Of two families one may lead nowhere, which only dialling finds out.
+		if one := ofFamily(s.known, s.known[0].Addr()); len(one) == len(s.known) {
+			p.usable = one
+		}
+	}
+	return p
+}
+
+func ofFamily(all []netip.AddrPort, like netip.Addr) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range all {
+		if a.Addr().Is4() == like.Is4() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// reached says that dialling has led to an address.
+func (p *peers) reached(at netip.AddrPort) {
+	if len(p.usable) > 0 || !at.IsValid() || at.Addr().Zone() != "" {
+		return
+	}
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	if p.usable = ofFamily(p.resolved, at.Addr()); len(p.usable) == 0 {
+		p.usable = []netip.AddrPort{at}
+	}
+}
+
+// failed says that the loop could not connect: a name may have moved, so the next connection asks for it anew.
+func (p *peers) failed() {
+	if !p.fixed {
+		p.usable, p.resolved = nil, nil
+	}
+}
+
+// take returns the next address; false where dialling is a goroutine's.
+func (p *peers) take() (netip.AddrPort, bool) {
+	if len(p.usable) == 0 {
+		return netip.AddrPort{}, false
+	}
+	at := p.usable[p.next%len(p.usable)]
+	p.next++
+	return at, true
+}
+
+// connect begins to open a connection for f; false where it cannot, and a goroutine must.
+func (l *loop) connect(f *flight) bool {
+	at, ok := l.peers.take()
+	if !ok {
+		return false
+	}
+	family := unix.AF_INET6
+	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	if at.Addr().Is4() {
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		l.report(dialled{f, -1, at, l.dialError(at, os.NewSyscallError("socket", err))})
+		return true
+	}
+	// As net.Dialer and dialNet set them. They are hints: without, it is only slower.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+	if err = unix.Connect(fd, to); errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {
+		err = nil // an event tells
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		l.peers.failed()
+		l.report(dialled{f, -1, at, l.dialError(at, os.NewSyscallError("connect", err))})
+		return true
+	}
+	c, err := l.adopt(fd)
+	if err != nil {
+		l.report(dialled{f, -1, at, err})
+		return true
+	}
+	c.f, f.conn, c.connecting = f, c, at
+	l.connects.push(deadline{f, f.gen, min(f.deadline, l.now+l.sender.timeout)})
+	return true
+}
+
+// connected looks whether c has come to stand, and sends its request then.
+func (l *loop) connected(c *loopConn) {
+	f, at := c.f, c.connecting
+	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		err = os.NewSyscallError("getsockopt", err)
+	case code != 0:
+		err = os.NewSyscallError("connect", unix.Errno(code))
+	}
+	if err != nil {
+		l.drop(c)
+		l.refused(f, at, err)
+		return
+	}
+	c.connecting = netip.AddrPort{}
+	l.write(c, f)
+}
+
+// refused ends an attempt that got no connection.
+func (l *loop) refused(f *flight, at netip.AddrPort, err error) {
+	l.peers.failed()
+	l.now = l.e.since()
+	resp := failure(l.dialError(at, err))
+	l.settle(f, &resp)
+}
+
+func (l *loop) dialError(at netip.AddrPort, err error) error {
+	return &net.OpError{Op: "dial", Net: l.sender.network, Addr: net.TCPAddrFromAddrPort(at), Err: err}
+}
+
+// adopt puts a connection into the epoll set, or closes it.
+func (l *loop) adopt(fd int) (*loopConn, error) {
+	// Edge-triggered: one registration for the connection's life.
+	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)})
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("epoll_ctl", err)
+	}
+	c := &loopConn{fd: fd, answer: answerReader{ids: l.sender.ids}}
+	for len(l.conns) <= fd {
+		l.conns = append(l.conns, nil)
+	}
+	l.conns[fd] = c
+	return c, nil
+}
+
+// dialled is a connection that a goroutine has opened, or not.
+type dialled struct {
+	f   *flight
+	fd  int
+	at  netip.AddrPort // where it leads, of TCP
+	err error
+}
+
+// dialElsewhere has a goroutine open a connection for f.
+func (l *loop) dialElsewhere(f *flight) {
+	by := l.e.start.Add(f.deadline)
+	l.dialers.Go(func() {
+		fd, at, err := l.dial(by)
+		l.report(dialled{f, fd, at, err})
+	})
+}
+
+// report has the loop look at what came of dialling. Also what fails at once goes this way: the flight counts as under
+// way until then, or a target that refuses would keep a closed loop starting requests without ever looking around.
+func (l *loop) report(d dialled) {
+	l.mu.Lock()
+	l.dialed = append(l.dialed, d)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// arrive takes over the connections that were dialled.
+func (l *loop) arrive() {
+	l.mu.Lock()
+	all := l.dialed
+	l.dialed = nil
+	l.mu.Unlock()
+	for _, d := range all {
+		l.now = l.e.since()
+		err := d.err
+		var c *loopConn
+		if err == nil {
+			l.peers.reached(d.at)
+			c, err = l.adopt(d.fd)
+		}
+		if err != nil {
+			resp := failure(err)
+			l.settle(d.f, &resp)
+			continue
+		}
+		if l.now >= d.f.deadline {
+			c.rested = l.now
+			l.idle = append(l.idle, c)
+			resp := Response{Err: errAttemptTimeout, Timeout: true}
+			l.settle(d.f, &resp)
+			continue
+		}
+		l.write(c, d.f)
+	}
+}
+
+// dialFD connects and returns the bare descriptor, which the caller owns, and where it leads.
+func (s *RawSender) dialFD(ctx context.Context, deadline time.Time) (fd int, at netip.AddrPort, err error) {
+	conn, err := s.dialNet(ctx, deadline)
+	if err != nil {
+		return -1, at, err
+	}
+	defer func() { _ = conn.Close() }()
+	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		at = a.AddrPort()
+	}
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1, at, io.ErrClosedPipe
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, at, err
+	}
+	var dupErr error
+	if err := raw.Control(func(p uintptr) { fd, dupErr = unix.FcntlInt(p, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return -1, at, err
+	}
+	return fd, at, dupErr
+}
