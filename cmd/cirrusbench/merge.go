@@ -71,47 +71,59 @@ the result is marked PARTIAL, the exit code is 5, and 'compare' and 'gate' do no
 	return cmd
 }
 
-// mergeRuns reads and adds up what args name.
+// mergeRuns reads and adds up what args name, one run file at a time.
 func mergeRuns(ctx context.Context, e *env, args []string) (*stats.Run, error) {
-	c, err := collectShards(ctx, e, args)
+	m := shardMerger{e: e, Merger: stats.NewMerger()}
+	missing, err := m.collect(ctx, args)
 	if err != nil {
 		return nil, refused(err)
 	}
-	for _, n := range c.Notes {
-		e.sayf("note: %s", n)
-	}
-	run, err := stats.MergeRuns(c.Runs, c.Missing)
+	run, err := m.Merge(missing)
 	if err != nil {
 		return nil, refused(err)
 	}
-	billed := false
-	var objectives []string
-	for i, r := range c.Runs {
-		billed = billed || len(r.Run.Billed) > 0
-		for _, o := range r.Run.Objectives {
-			if i == 0 {
-				objectives = append(objectives, o.Objective)
-			}
-		}
-	}
-	if billed {
+	if m.billed {
 		e.sayf("note: what was billed is not merged: the run files hold percentiles of it, which cannot be added; use 'cirrusbench invocations' on all records")
 	}
-	if len(objectives) > 0 {
-		judged, err := replay.ParseObjectives(strings.Join(objectives, ","))
+	if len(m.objectives) > 0 {
+		judged, err := replay.ParseObjectives(strings.Join(m.objectives, ","))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Runs[0].Name, err)
+			return nil, fmt.Errorf("%s: %w", m.first, err)
 		}
 		run.Objectives = replay.Judge(judged, run)
 	}
 	return run, nil
 }
 
-// collectShards reads run files, or the results in a location.
-func collectShards(ctx context.Context, e *env, args []string) (*shard.Collection, error) {
+// shardMerger adds up run files and keeps what this command needs of them besides the sum.
+type shardMerger struct {
+	e *env
+	*stats.Merger
+	first      string   // the name of the first one
+	objectives []string // of the first one
+	billed     bool     // whether any holds what was billed
+}
+
+// add reads a run file and adds it.
+func (m *shardMerger) add(rd io.Reader, name string) (*stats.Run, error) {
+	run, err := m.Add(rd, name)
+	if err != nil {
+		return nil, err
+	}
+	m.billed = m.billed || len(run.Billed) > 0
+	if m.first == "" {
+		m.first = name
+		for _, o := range run.Objectives {
+			m.objectives = append(m.objectives, o.Objective)
+		}
+	}
+	return run, nil
+}
+
+// collect adds run files, or the results in a location. It returns why there is no result of a shard, by its index.
+func (m *shardMerger) collect(ctx context.Context, args []string) (map[int]string, error) {
 	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() || args[0] == "-" || len(args) > 1 || strings.HasSuffix(args[0], ".json") {
-		runs, err := readRunFiles(e, args)
-		return &shard.Collection{Runs: runs}, err
+		return nil, m.addFiles(args)
 	}
 	s, err := openStore(ctx, args[0])
 	if err != nil {
@@ -122,7 +134,43 @@ func collectShards(ctx context.Context, e *env, args []string) (*shard.Collectio
 			return nil, withHint(err, "give the --object-store location of the shards, or their run files")
 		}
 	}
-	return shard.Collect(ctx, s)
+	c, err := shard.Collect(ctx, s, m.add)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range c.Notes {
+		m.e.sayf("note: %s", n)
+	}
+	return c.Missing, nil
+}
+
+// addFiles adds run files; all that cannot be read are reported, and of those that can the first that does not fit.
+func (m *shardMerger) addFiles(names []string) error {
+	var unreadable, unlike []error
+	for _, name := range names {
+		err := m.addFile(name)
+		_, misfit := errors.AsType[*stats.MergeError](err)
+		switch {
+		case misfit && len(unlike) == 0:
+			unlike = append(unlike, err)
+		case err != nil && !misfit:
+			unreadable = append(unreadable, err)
+		}
+	}
+	if len(unreadable) > 0 {
+		return errors.Join(unreadable...)
+	}
+	return errors.Join(unlike...)
+}
+
+func (m *shardMerger) addFile(name string) error {
+	in, label, closeInput, err := openInput(m.e, name)
+	if err != nil {
+		return err
+	}
+	defer closeInput()
+	_, err = m.add(in, label)
+	return err
 }
 
 // refused gives results that must not be added up their exit code.

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -47,13 +47,23 @@ func emit(e *env, path string, render func(io.Writer) error) error {
 	return nil
 }
 
-// writeFile renders into memory first, so that an error leaves the old file as it was.
+// writeFile renders into a file; an error leaves the old one as it was.
 func writeFile(path string, render func(io.Writer) error) error {
-	var b bytes.Buffer
-	if err := render(&b); err != nil {
-		return err
+	var failed error // of what is rendered, and not for want of a place to write to
+	err := durable.Render(path, 0o644, func(w io.Writer) error {
+		b := bufio.NewWriterSize(w, 256<<10)
+		failed = render(b)
+		// It keeps the error of the file, if that was the reason.
+		if err := b.Flush(); err != nil {
+			failed = nil
+			return err
+		}
+		return failed
+	})
+	if failed != nil {
+		return failed
 	}
-	return withHint(durable.WriteFile(path, b.Bytes(), 0o644), writeHint(path))
+	return withHint(err, writeHint(path))
 }
 
 func writeHint(path string) string {

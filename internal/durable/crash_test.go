@@ -3,6 +3,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -232,10 +233,10 @@ var operations = []struct {
 	run     func(f files, path string) error
 }{
 	{"replace new", "", []string{"", "new content"}, func(f files, path string) error {
-		return replace(f, path, []byte("new content"), 0o644)
+		return replace(f, path, 0o644, renderNew)
 	}},
 	{"replace old", "old", []string{"old", "new content"}, func(f files, path string) error {
-		return replace(f, path, []byte("new content"), 0o644)
+		return replace(f, path, 0o644, renderNew)
 	}},
 	{"create", "", []string{"", "new content"}, func(f files, path string) error {
 		_, err := createExclusive(f, path, []byte("new content"), 0o644)
@@ -347,4 +348,14 @@ func TestFailure(t *testing.T) {
 			}
 		})
 	}
+}
+
+// renderNew writes "new content" in two pieces.
+func renderNew(w io.Writer) error {
+	for _, piece := range []string{"new ", "content"} {
+		if _, err := io.WriteString(w, piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,9 +1,11 @@
 package durable
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,19 +30,25 @@ func IsTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
 // regular file nor a directory (/dev/stdout, a pipe) is written to as it is, for
 // renaming a file over a device would take the device away; nothing is synced then.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return Render(path, perm, func(w io.Writer) error { _, err := w.Write(data); return err })
+}
+
+// Render is [WriteFile] for content that render writes piece by piece, so that it need not be in memory at once. When
+// render fails, the file is what it was. render should write in large pieces: each is a system call. It is called once.
+func Render(path string, perm fs.FileMode, render func(io.Writer) error) error {
 	target := path
 	if info, err := os.Stat(path); err == nil {
 		switch {
 		case info.IsDir():
 			return fmt.Errorf("writing %s: %w", path, &fs.PathError{Op: "write", Path: path, Err: syscall.EISDIR})
 		case !info.Mode().IsRegular():
-			return writeSpecial(path, data)
+			return renderSpecial(path, render)
 		}
 		if target, err = filepath.EvalSymlinks(path); err != nil {
 			return fmt.Errorf("writing %s: %w", path, err)
 		}
 	}
-	if err := replace(osFiles{}, target, data, perm); err != nil {
+	if err := replace(osFiles{}, target, perm, render); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
@@ -102,9 +110,9 @@ type file interface {
 	Close() error
 }
 
-func replace(f files, path string, data []byte, perm fs.FileMode) error {
+func replace(f files, path string, perm fs.FileMode, render func(io.Writer) error) error {
 	dir := filepath.Dir(path)
-	temp, err := writeTemp(f, dir, data, perm)
+	temp, err := writeTemp(f, dir, perm, render)
 	if err != nil {
 		return err
 	}
@@ -124,7 +132,7 @@ func createExclusive(f files, path string, data []byte, perm fs.FileMode) (bool,
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	temp, err := writeTemp(f, dir, data, perm)
+	temp, err := writeTemp(f, dir, perm, func(w io.Writer) error { _, err := w.Write(data); return err })
 	if err != nil {
 		return false, err
 	}
@@ -139,16 +147,15 @@ func createExclusive(f files, path string, data []byte, perm fs.FileMode) (bool,
 	return linkErr == nil, f.syncDir(dir)
 }
 
-// writeTemp writes data to a new temporary file in dir and syncs it. When it
+// writeTemp renders into a new temporary file in dir and syncs it. When it
 // fails it leaves no file behind.
-func writeTemp(f files, dir string, data []byte, perm fs.FileMode) (path string, err error) {
+func writeTemp(f files, dir string, perm fs.FileMode, render func(io.Writer) error) (path string, err error) {
 	path = filepath.Join(dir, tempPrefix+rand.Text())
 	w, err := f.create(path, perm)
 	if err != nil {
 		return "", err
 	}
-	_, err = w.Write(data)
-	if err == nil {
+	if err = render(w); err == nil {
 		err = w.Sync()
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
@@ -189,13 +196,17 @@ func mkdirAll(f files, path string, perm fs.FileMode) error {
 	return nil
 }
 
-// writeSpecial writes data to a device or a pipe.
-func writeSpecial(path string, data []byte) (err error) {
+// renderSpecial writes to a device or a pipe, all or nothing.
+func renderSpecial(path string, render func(io.Writer) error) error {
+	var data bytes.Buffer
+	if err := render(&data); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
 	w, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	_, err = w.Write(data)
+	_, err = w.Write(data.Bytes())
 	if err = errors.Join(err, w.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}

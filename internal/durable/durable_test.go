@@ -3,6 +3,7 @@ package durable
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,6 +48,35 @@ func TestWriteFile(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"run.json"}, names(t, dir)); diff != "" {
 		t.Errorf("files left (-want +got):\n%s", diff)
+	}
+}
+
+// TestRenderKeepsTheOldFile: a renderer that gives up half-way leaves nothing behind.
+func TestRenderKeepsTheOldFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "run.json")
+	broken := errors.New("no more")
+	render := func(err error) func(io.Writer) error {
+		return func(w io.Writer) error {
+			for range 3 {
+				if _, err := io.WriteString(w, "piece "); err != nil {
+					return err
+				}
+			}
+			return err
+		}
+	}
+	if err := Render(path, 0o600, render(broken)); !errors.Is(err, broken) || len(names(t, dir)) != 0 {
+		t.Errorf("%v, and there is %q", err, names(t, dir))
+	}
+	if err := Render(path, 0o600, render(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Render(path, 0o600, func(w io.Writer) error { return errors.Join(render(nil)(w), broken) }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "piece piece piece " || len(names(t, dir)) != 1 {
+		t.Errorf("the file is %q, %v; there is %q", got, err, names(t, dir))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -127,18 +128,22 @@ type DamagedError struct {
 // Error names the object.
 func (e *DamagedError) Error() string { return e.Key + ": " + e.Why }
 
-// Collection is what the shards of a run left in a store.
+// Collection is what the shards of a run left in a store, besides their run files.
 type Collection struct {
-	Runs    []stats.NamedRun
 	Missing map[int]string // by index: why there is no complete result
 	Notes   []string       // about attempts that were left out
 }
 
 // Collect reads the results in s: of each index the one complete attempt, or of several the one that had claimed the
-// index. Indices without a complete attempt are in Missing. A complete result that is damaged, contradicts its
-// manifest or has histograms of another geometry is a [*DamagedError]. It is an error when there is no result at all.
-func Collect(ctx context.Context, s store.Store) (*Collection, error) {
-	type attempt struct{ manifest, aborted bool }
+// index. It passes the run files to add in the order of the indices, and holds one of them at a time; add reads and
+// checks it and returns the run, of which Collect needs neither pairs nor timeline. Indices without a complete attempt
+// are in Missing. A complete result that is damaged, contradicts its manifest or has histograms of another geometry is a
+// [*DamagedError]. It is an error when there is no result at all.
+func Collect(ctx context.Context, s store.Store, add func(rd io.Reader, name string) (*stats.Run, error)) (*Collection, error) {
+	type attempt struct {
+		manifest, aborted bool
+		runBytes          int64
+	}
 	found := map[int]map[string]*attempt{}
 	for o, err := range s.List(ctx, "shards/") {
 		if err != nil {
@@ -163,8 +168,12 @@ func Collect(ctx context.Context, s store.Store) (*Collection, error) {
 		}
 		a.manifest = a.manifest || parts[3] == manifestName
 		a.aborted = a.aborted || parts[3] == abortedName
+		if parts[3] == runName {
+			a.runBytes = o.Size
+		}
 	}
 	c := &Collection{Missing: map[int]string{}}
+	results := 0
 	for _, index := range slices.Sorted(maps.Keys(found)) {
 		var complete []string
 		var others []string
@@ -193,13 +202,15 @@ func Collect(ctx context.Context, s store.Store) (*Collection, error) {
 		for _, o := range others {
 			c.Notes = append(c.Notes, fmt.Sprintf("shard %d: %s", index, o))
 		}
-		run, err := read(ctx, s, index, uid)
-		if err != nil {
+		if err := stats.CheckRunSize(attemptKey(index, uid, runName), found[index][uid].runBytes); err != nil {
 			return nil, err
 		}
-		c.Runs = append(c.Runs, stats.NamedRun{Name: strings.TrimSuffix(attemptKey(index, uid, ""), "/"), Run: run})
+		if err := read(ctx, s, index, uid, add); err != nil {
+			return nil, err
+		}
+		results++
 	}
-	if len(c.Runs) == 0 {
+	if results == 0 {
 		return nil, errors.Join(ErrNoResult, ctx.Err())
 	}
 	return c, nil
@@ -221,48 +232,46 @@ func claimed(ctx context.Context, s store.Store, index int, complete []string) (
 	return claim.Attempt, nil
 }
 
-// read reads a complete result and holds it against its manifest.
-func read(ctx context.Context, s store.Store, index int, attempt string) (*stats.Run, error) {
+// read passes the run file of a complete result to add, and holds the result against its manifest.
+func read(ctx context.Context, s store.Store, index int, attempt string, add func(rd io.Reader, name string) (*stats.Run, error)) error {
 	key := attemptKey(index, attempt, manifestName)
 	damaged := func(format string, args ...any) error { return &DamagedError{key, fmt.Sprintf(format, args...)} }
 	data, err := s.Get(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("reading a result: %w", err)
+		return fmt.Errorf("reading a result: %w", err)
 	}
 	var m Manifest
 	if err := parseJSON("the manifest", data, ManifestSchema, &m); err != nil {
-		return nil, damaged("%v", err)
+		return damaged("%v", err)
 	}
 	if m.Index != index || m.Attempt != attempt {
-		return nil, damaged("it is of shard %d, attempt %s", m.Index, m.Attempt)
+		return damaged("it is of shard %d, attempt %s", m.Index, m.Attempt)
 	}
 	if g := stats.HistogramGeometry(); m.Histogram != g {
-		return nil, damaged("its histograms go from %d to %d ns with %d digits; only %d to %d ns with %d can be merged",
+		return damaged("its histograms go from %d to %d ns with %d digits; only %d to %d ns with %d can be merged",
 			m.Histogram.LowestNS, m.Histogram.HighestNS, m.Histogram.Digits, g.LowestNS, g.HighestNS, g.Digits)
 	}
-	files := map[string][]byte{}
-	for _, name := range []string{runName, errorsName} {
-		body, err := s.Get(ctx, attemptKey(index, attempt, name))
-		if err != nil {
-			return nil, damaged("%v", err)
+	var file []byte // of the run
+	for _, name := range []string{errorsName, runName} {
+		if file, err = s.Get(ctx, attemptKey(index, attempt, name)); err != nil {
+			return damaged("%v", err)
 		}
-		if got := fileOf(body); got != m.Files[name] {
-			return nil, damaged("%s has %d bytes with sha256 %s and not %d bytes with %s", name, got.Bytes, got.SHA256, m.Files[name].Bytes, m.Files[name].SHA256)
+		if got := fileOf(file); got != m.Files[name] {
+			return damaged("%s has %d bytes with sha256 %s and not %d bytes with %s", name, got.Bytes, got.SHA256, m.Files[name].Bytes, m.Files[name].SHA256)
 		}
-		files[name] = body
 	}
-	run, err := stats.ReadRun(bytes.NewReader(files[runName]), attemptKey(index, attempt, runName))
+	run, err := add(bytes.NewReader(file), strings.TrimSuffix(attemptKey(index, attempt, ""), "/"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if run.Plan.Shard == nil || run.Plan.Shard.Index != index {
-		return nil, damaged("%s is not of shard %d", runName, index)
+		return damaged("%s is not of shard %d", runName, index)
 	}
 	if what := m.differs(IdentityOf(run)); what != "" {
-		return nil, damaged("%s and the manifest differ in %s", runName, what)
+		return damaged("%s and the manifest differ in %s", runName, what)
 	}
 	if c := &run.Counts; c.Planned != m.Planned || c.Sent != m.Sent || c.NotSent != m.NotSent {
-		return nil, damaged("%s and the manifest differ in what was sent", runName)
+		return damaged("%s and the manifest differ in what was sent", runName)
 	}
-	return run, nil
+	return nil
 }

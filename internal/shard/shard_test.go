@@ -341,11 +341,12 @@ func TestCollectAndMerge(t *testing.T) {
 	for i := range 3 {
 		put(t, mem, fmt.Sprintf("uid%d", i), shardRun(t, i, 3, 50))
 	}
-	c, err := Collect(t.Context(), mem)
+	m := stats.NewMerger()
+	c, err := Collect(t.Context(), mem, m.Add)
 	if err != nil || len(c.Missing) > 0 || len(c.Notes) > 0 {
 		t.Fatal(c, err)
 	}
-	run, err := stats.MergeRuns(c.Runs, c.Missing)
+	run, err := m.Merge(c.Missing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,15 +359,20 @@ func TestCollectChoosesTheClaimedAttempt(t *testing.T) {
 	mem := store.NewMemory()
 	put(t, mem, "a", shardRun(t, 0, 1, 10))
 	put(t, mem, "b", shardRun(t, 0, 1, 10))
-	if _, err := Collect(t.Context(), mem); err == nil || !strings.Contains(err.Error(), "nothing tells which counts") {
+	if _, err := Collect(t.Context(), mem, stats.NewMerger().Add); err == nil || !strings.Contains(err.Error(), "nothing tells which counts") {
 		t.Errorf("two results without a claim: %v", err)
 	}
 	if err := putJSON(t.Context(), mem, claimKey(0), claimObject{claimSchema, "b"}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Collect(t.Context(), mem)
-	if err != nil || len(c.Runs) != 1 || c.Runs[0].Name != "shards/0/attempt-b" || len(c.Notes) != 1 {
-		t.Errorf("%+v, %v", c, err)
+	m := stats.NewMerger()
+	c, err := Collect(t.Context(), mem, m.Add)
+	if err != nil || len(c.Notes) != 1 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	run, err := m.Merge(c.Missing)
+	if err != nil || len(run.Merged.Parts) != 1 || run.Merged.Parts[0].Name != "shards/0/attempt-b" {
+		t.Errorf("%+v, %v", run, err)
 	}
 }
 
@@ -382,11 +388,12 @@ func TestCollectSaysWhatIsMissing(t *testing.T) {
 	must(mem.Put(t.Context(), attemptKey(1, "b", runName), []byte("half")))
 	must(mem.Put(t.Context(), attemptKey(2, "c", abortedName), []byte("{}")))
 	must(mem.Put(t.Context(), claimKey(3), []byte("{}")))
-	c, err := Collect(t.Context(), mem)
+	m := stats.NewMerger()
+	c, err := Collect(t.Context(), mem, m.Add)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := stats.MergeRuns(c.Runs, c.Missing)
+	run, err := m.Merge(c.Missing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +408,7 @@ func TestCollectSaysWhatIsMissing(t *testing.T) {
 	if run.Counts.Planned != 40 || run.Counts.NotSent != 30 {
 		t.Errorf("of a plan of 40 requests %+v", run.Counts)
 	}
-	if _, err := Collect(t.Context(), store.NewMemory()); err == nil {
+	if _, err := Collect(t.Context(), store.NewMemory(), stats.NewMerger().Add); err == nil {
 		t.Error("nothing at all is no error")
 	}
 }
@@ -453,7 +460,7 @@ func TestCollectRefuses(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := Collect(t.Context(), bad)
+			_, err := Collect(t.Context(), bad, stats.NewMerger().Add)
 			var damaged *DamagedError
 			if !errors.As(err, &damaged) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v", err)
@@ -476,7 +483,7 @@ func FuzzParse(f *testing.F) {
 			if s, err := b.started(t.Context()); err == nil && s != nil && s.Schema != startSchema {
 				t.Errorf("%s is taken for a start", bytes.TrimSpace(data))
 			}
-			if c, err := Collect(t.Context(), mem); err == nil {
+			if c, err := Collect(t.Context(), mem, stats.NewMerger().Add); err == nil {
 				t.Errorf("a result is made of nothing: %+v", c)
 			}
 		}

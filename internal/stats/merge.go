@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -95,42 +96,88 @@ type Geometry struct {
 // HistogramGeometry returns the one geometry that this build writes and reads.
 func HistogramGeometry() Geometry { return Geometry{lowestNS, highestNS, digits} }
 
-// MergeRuns adds up the runs of the shards of one plan. Counts and histograms are added exactly, whatever the order,
-// and timelines second by second; percentiles and D2 to D5 are those of all requests together, never means. Missing
-// says, by index, why there is no run of a shard; entries of shards that are there are ignored. A shard that is
-// missing, or was interrupted, makes the result [Merged.Partial]. Runs that are no shards of one run, two of one
-// index, and numbers that do not add up to the plan are a [*MergeError].
-func MergeRuns(runs []NamedRun, missing map[int]string) (*Run, error) {
-	if len(runs) == 0 {
+// Merger adds up the runs of the shards of one plan, one run file at a time: it keeps the sum, and of each run no more
+// than what it was and how much it sent. Counts and histograms are added exactly, whatever the order, and timelines
+// second by second; percentiles and D2 to D5 are those of all requests together, never means. Use [NewMerger].
+type Merger struct {
+	heads  []NamedRun // of all runs, without lists and histograms, in the order in which they were added
+	index  map[int]string
+	total  *Recorder
+	broken bool // a run was added in part
+}
+
+// NewMerger returns a Merger without any run.
+func NewMerger() *Merger { return &Merger{index: map[int]string{}, total: NewRecorder()} }
+
+// Add reads the run file of a shard as [ReadRun] does and adds it. The run that it returns has neither pairs nor
+// timeline. A run that is no shard, or not one of the same run as the first one that was added, and a second one of an
+// index are a [*MergeError]. After an error the sum is of no use, and there is no result; further runs can be added to
+// find out what is wrong with them.
+func (m *Merger) Add(rd io.Reader, name string) (*Run, error) {
+	r, err := m.add(rd, name, maxRunBytes)
+	m.broken = m.broken || err != nil
+	return r, err
+}
+
+func (m *Merger) add(rd io.Reader, name string, limit int64) (*Run, error) {
+	// What is wrong with a histogram is not what is wrong with the file.
+	r, err := scanRun(rd, name, limit, runLists{
+		pair:   func(p *RunPair) error { return prefixed(name, m.total.addPair(p)) },
+		second: func(p *TimelinePoint) error { return prefixed(name, m.total.addSecond(p)) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.Plan.Shard == nil {
+		return nil, &MergeError{name, "this run is not a shard: it executed its whole plan"}
+	}
+	head := NamedRun{Name: name, Run: r.head()}
+	first := &head
+	if len(m.heads) > 0 {
+		first = &m.heads[0]
+	}
+	if err := fits(&head, first); err != nil {
+		return nil, err
+	}
+	index := r.Plan.Shard.Index
+	if before, ok := m.index[index]; ok {
+		return nil, &MergeError{name, fmt.Sprintf("shard %d is there twice, also as %s", index, before)}
+	}
+	if err := m.total.addRest(r); err != nil {
+		return nil, prefixed(name, err)
+	}
+	m.index[index] = name
+	m.heads = append(m.heads, head)
+	return r, nil
+}
+
+func prefixed(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// head is what a merged run is told of this one.
+func (r *Run) head() *Run {
+	return &Run{
+		Tool: r.Tool, StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, Labels: r.Labels, Interrupted: r.Interrupted,
+		Plan: r.Plan, Corpus: r.Corpus, Target: r.Target, Counts: r.Counts, Client: r.Client,
+	}
+}
+
+// Merge returns the run of all that was added. Missing says, by index, why there is no run of a shard; entries of shards
+// that are there are ignored. A shard that is missing, or was interrupted, makes the result [Merged.Partial]. Numbers
+// that do not add up to the plan are a [*MergeError]. The Merger must not be used afterwards.
+func (m *Merger) Merge(missing map[int]string) (*Run, error) {
+	switch {
+	case m.broken:
+		return nil, errors.New("merging runs: one of them could not be added")
+	case len(m.heads) == 0:
 		return nil, errors.New("merging runs: there is none")
 	}
-	runs = slices.Clone(runs)
-	for _, r := range runs {
-		if r.Run.Plan.Shard == nil {
-			return nil, &MergeError{r.Name, "this run is not a shard: it executed its whole plan"}
-		}
-	}
-	slices.SortFunc(runs, func(a, b NamedRun) int {
-		return cmp.Or(cmp.Compare(a.Run.Plan.Shard.Index, b.Run.Plan.Shard.Index), cmp.Compare(a.Name, b.Name))
-	})
-	for i, r := range runs {
-		var before *NamedRun
-		if i > 0 {
-			before = &runs[i-1]
-		}
-		if err := fits(&r, &runs[0], before); err != nil {
-			return nil, err
-		}
-	}
-	total := NewRecorder()
-	for _, r := range runs {
-		part, err := r.Run.recorder()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", r.Name, err)
-		}
-		total.Merge(part)
-	}
-	return assemble(runs, missing, total)
+	slices.SortFunc(m.heads, func(a, b NamedRun) int { return cmp.Compare(a.Run.Plan.Shard.Index, b.Run.Plan.Shard.Index) })
+	return assemble(m.heads, missing, m.total)
 }
 
 // maxShards is how many parts a plan can be split into, and maxAbsent how many missing ones are named.
@@ -139,8 +186,8 @@ const (
 	maxAbsent = 20
 )
 
-// fits tells whether r belongs to the same run as first, and is another shard than the one before it.
-func fits(r, first, before *NamedRun) error {
+// fits tells whether r belongs to the same run as first.
+func fits(r, first *NamedRun) error {
 	s, f := r.Run.Plan.Shard, first.Run.Plan.Shard
 	unlike := func(what string) error {
 		return &MergeError{r.Name, fmt.Sprintf("%s than that of %s", what, first.Name)}
@@ -158,8 +205,6 @@ func fits(r, first, before *NamedRun) error {
 		return unlike("it was configured otherwise (target, order, timestamps, limits or version)")
 	case !s.T0.Equal(f.T0):
 		return unlike("it was started by another barrier (T0 " + s.T0.Format(time.RFC3339Nano) + ")")
-	case before != nil && before.Run.Plan.Shard.Index == s.Index:
-		return &MergeError{r.Name, fmt.Sprintf("shard %d is there twice, also as %s", s.Index, before.Name)}
 	}
 	return nil
 }
@@ -264,30 +309,49 @@ func (c *Client) add(o *Client, shard int) {
 	}
 }
 
-// recorder returns a recorder that holds what the run file does, so that it can be merged.
-func (r *Run) recorder() (*Recorder, error) {
-	rec := NewRecorder()
-	rec.counts = r.Counts
-	rec.counts.Planned, rec.counts.NotSent = 0, 0
-	for name, n := range r.Statuses {
+// addPair adds a pair of a run file.
+func (r *Recorder) addPair(p *RunPair) error {
+	h, err := p.Decode()
+	if err != nil {
+		return err
+	}
+	r.pair(p.Key()).Merge(h)
+	return nil
+}
+
+// addSecond adds a second of a run file.
+func (r *Recorder) addSecond(p *TimelinePoint) error {
+	if p.Sent == 0 && p.OK == 0 && p.Failed == 0 {
+		return nil
+	}
+	h, err := p.Decode()
+	if err != nil {
+		return err
+	}
+	s := r.secondAt(min(max(p.TS, 0), maxTimelineSeconds-1))
+	s.sent, s.ok, s.failed, s.finished = s.sent+p.Sent, s.ok+p.OK, s.failed+p.Failed, s.finished+p.OK+p.Failed
+	s.latency.Merge(h)
+	return nil
+}
+
+// addRest adds everything else of a run file that is added up.
+func (r *Recorder) addRest(from *Run) error {
+	counts := from.Counts
+	counts.Planned, counts.NotSent = 0, 0
+	r.counts.add(&counts)
+	for name, n := range from.Statuses {
 		status, err := strconv.Atoi(name)
 		if err != nil {
-			return nil, fmt.Errorf("status %q is no number", name)
+			return fmt.Errorf("status %q is no number", name)
 		}
-		rec.statuses[status] = n
+		r.statuses[status] += n
 	}
-	for _, e := range r.Errors {
-		rec.errors[e.Class] = errorTally{e.Count, e.Example, 0}
+	for _, e := range from.Errors {
+		r.addError(e.Class, errorTally{e.Count, e.Example, 0})
 	}
-	for i := range r.Pairs {
-		h, err := r.Pairs[i].Decode()
-		if err != nil {
-			return nil, err
-		}
-		rec.pair(r.Pairs[i].Key()).Merge(h)
-	}
-	if r.Histograms == nil {
-		r.Histograms = &Histograms{}
+	histograms := from.Histograms
+	if histograms == nil {
+		histograms = &Histograms{}
 	}
 	for _, part := range []struct {
 		name  string
@@ -295,37 +359,32 @@ func (r *Run) recorder() (*Recorder, error) {
 		to    *Histogram
 		count int64
 	}{
-		{"service", r.Histograms.Service, rec.service, r.Service.Count},
-		{"schedule_error", r.Histograms.ScheduleError, rec.scheduleError, r.ScheduleError.Count},
-		{"failed_latency", r.Histograms.FailedLatency, rec.failed, r.FailedLatency.count()},
-		{"warmup_latency", r.Histograms.WarmupLatency, rec.warmup, r.WarmupLatency.count()},
+		{"service", histograms.Service, r.service, from.Service.Count},
+		{"schedule_error", histograms.ScheduleError, r.scheduleError, from.ScheduleError.Count},
+		{"failed_latency", histograms.FailedLatency, r.failed, from.FailedLatency.count()},
+		{"warmup_latency", histograms.WarmupLatency, r.warmup, from.WarmupLatency.count()},
 	} {
+		h := NewPackedHistogram()
 		if part.from != nil {
-			h, err := part.from.Decode()
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", part.name, err)
+			var err error
+			if h, err = part.from.Decode(); err != nil {
+				return fmt.Errorf("%s: %w", part.name, err)
 			}
-			part.to.Merge(h)
 		}
-		if part.to.Count() != part.count {
-			return nil, fmt.Errorf("%s: the histogram holds %d values and not %d", part.name, part.to.Count(), part.count)
+		if h.Count() != part.count {
+			return fmt.Errorf("%s: the histogram holds %d values and not %d", part.name, h.Count(), part.count)
 		}
+		part.to.Merge(h)
 	}
-	for i := range r.Timeline {
-		p := &r.Timeline[i]
-		if p.Sent == 0 && p.OK == 0 && p.Failed == 0 {
-			continue
+	if s := from.Plan.Shard; s != nil && from.Counts.Sent > 0 {
+		begin, end := time.Duration(toNS(s.FromMS)), time.Duration(toNS(s.ToMS))
+		if !r.measured || begin < r.begin {
+			r.begin = begin
 		}
-		h, err := p.Decode()
-		if err != nil {
-			return nil, err
+		if !r.measured || end > r.end {
+			r.end = end
 		}
-		s := rec.secondAt(min(max(p.TS, 0), maxTimelineSeconds-1))
-		s.sent, s.ok, s.failed, s.finished = s.sent+p.Sent, s.ok+p.OK, s.failed+p.Failed, s.finished+p.OK+p.Failed
-		s.latency.Merge(h)
+		r.measured = true
 	}
-	if s := r.Plan.Shard; s != nil && r.Counts.Sent > 0 {
-		rec.begin, rec.end, rec.measured = time.Duration(toNS(s.FromMS)), time.Duration(toNS(s.ToMS)), true
-	}
-	return rec, nil
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +74,21 @@ func runOf(t *testing.T, all []Observation, index, total int, planned int64) *Ru
 	return read
 }
 
+// mergeRuns adds up runs as files, in the order given.
+func mergeRuns(runs []NamedRun, missing map[int]string) (*Run, error) {
+	m := NewMerger()
+	for _, r := range runs {
+		var b strings.Builder
+		if err := r.Run.WriteJSON(&b); err != nil {
+			return nil, err
+		}
+		if _, err := m.Add(strings.NewReader(b.String()), r.Name); err != nil {
+			return nil, err
+		}
+	}
+	return m.Merge(missing)
+}
+
 // TestMergedShardsAreTheRun splits made-up runs at random and adds the parts up in a random order: nothing may differ
 // from the run that was never split.
 func TestMergedShardsAreTheRun(t *testing.T) {
@@ -92,7 +108,7 @@ func TestMergedShardsAreTheRun(t *testing.T) {
 			runs = append(runs, NamedRun{Name: fmt.Sprintf("%d.json", i), Run: runOf(t, p, i, total, whole.Counts.Sent)})
 		}
 		rnd.Shuffle(total, func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
-		merged, err := MergeRuns(runs, nil)
+		merged, err := mergeRuns(runs, nil)
 		if err != nil {
 			t.Fatalf("seed %d, round %d: %v", seed, round, err)
 		}
@@ -123,7 +139,7 @@ func TestMergeNeverAverages(t *testing.T) {
 		}
 		return NamedRun{Name: strconv.Itoa(index), Run: runOf(t, all, index, 2, 200)}
 	}
-	merged, err := MergeRuns([]NamedRun{shard(0, true), shard(1, false)}, nil)
+	merged, err := mergeRuns([]NamedRun{shard(0, true), shard(1, false)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,17 +180,17 @@ func TestMergeRefuses(t *testing.T) {
 				}
 			}
 			runs := []NamedRun{{Name: "a", Run: runOf(t, all[:100], 0, 2, sent)}, {Name: "b", Run: runOf(t, all[100:], 1, 2, sent)}}
-			if _, err := MergeRuns(slices.Clone(runs), nil); err != nil {
+			if _, err := mergeRuns(slices.Clone(runs), nil); err != nil {
 				t.Fatal(err)
 			}
 			c.spoil(runs[1].Run)
-			_, err := MergeRuns(runs, nil)
+			_, err := mergeRuns(runs, nil)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("the error is %v", err)
 			}
 		})
 	}
-	if _, err := MergeRuns(nil, nil); err == nil {
+	if _, err := mergeRuns(nil, nil); err == nil {
 		t.Error("merging nothing is no error")
 	}
 }
@@ -198,7 +214,7 @@ func TestInterruptedShardMakesPartial(t *testing.T) {
 	b.Interrupted = true
 	a.Plan.Shard.PlannedAll, b.Plan.Shard.PlannedAll = a.Counts.Sent+b.Counts.Sent+7, a.Counts.Sent+b.Counts.Sent+7
 	b.Counts.Planned, b.Counts.NotSent, b.Plan.Planned = b.Counts.Planned+7, 7, b.Plan.Planned+7
-	merged, err := MergeRuns([]NamedRun{{Name: "a", Run: a}, {Name: "b", Run: b}}, nil)
+	merged, err := mergeRuns([]NamedRun{{Name: "a", Run: a}, {Name: "b", Run: b}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,10 +226,10 @@ func TestInterruptedShardMakesPartial(t *testing.T) {
 	}
 }
 
-// BenchmarkMerge adds up shards of an hour each, 8 requests a second.
+// BenchmarkMerge reads and adds up shards of an hour each, 8 requests a second.
 func BenchmarkMerge(b *testing.B) {
 	const shards, seconds, perSecond = 4, 3600, 8
-	var runs []NamedRun
+	var files []string
 	size := 0
 	for i := range shards {
 		rec := recordSeconds(seconds, perSecond)
@@ -227,11 +243,17 @@ func BenchmarkMerge(b *testing.B) {
 			b.Fatal(err)
 		}
 		size += file.Len()
-		runs = append(runs, NamedRun{Name: strconv.Itoa(i), Run: r})
+		files = append(files, file.String())
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := MergeRuns(runs, nil); err != nil {
+		m := NewMerger()
+		for i, file := range files {
+			if _, err := m.Add(strings.NewReader(file), strconv.Itoa(i)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if _, err := m.Merge(nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -241,11 +263,90 @@ func BenchmarkMerge(b *testing.B) {
 
 func TestManyMissingShardsAreCounted(t *testing.T) {
 	r := runOf(t, plannedRequests(rand.New(rand.NewPCG(1, 1)), 30), 70, 100, 5000)
-	merged, err := MergeRuns([]NamedRun{{Name: "a", Run: r}}, nil)
+	merged, err := mergeRuns([]NamedRun{{Name: "a", Run: r}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := len(merged.Merged.Reasons); n != maxAbsent+1 || merged.Merged.Reasons[n-1] != "79 more shards are missing" {
 		t.Errorf("%d reasons, the last %q", n, merged.Merged.Reasons[n-1])
+	}
+}
+
+// TestMergerAfterAnError: what was added in part is no result.
+func TestMergerAfterAnError(t *testing.T) {
+	good := runJSON(t, runOf(t, plannedRequests(rand.New(rand.NewPCG(1, 1)), 50), 0, 1, 0))
+	for name, bad := range map[string]string{
+		"cut":     good[:len(good)*9/10],
+		"edited":  strings.Replace(good, `"not_sent": 0`, `"not_sent": 1`, 1),
+		"no run":  "{}",
+		"damaged": strings.Replace(good, `"histogram": "H`, `"histogram": "X`, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := NewMerger()
+			if _, err := m.Add(strings.NewReader(bad), "bad"); err == nil || !strings.HasPrefix(err.Error(), "bad:") {
+				t.Fatalf("the error is %v", err)
+			}
+			if _, err := m.Add(strings.NewReader(good), "good"); err != nil {
+				t.Fatal(err)
+			}
+			if run, err := m.Merge(nil); err == nil {
+				t.Errorf("there is a result: %+v", run.Counts)
+			}
+		})
+	}
+}
+
+func TestMergerSaysWhatIsTooLarge(t *testing.T) {
+	good := runJSON(t, runOf(t, plannedRequests(rand.New(rand.NewPCG(1, 1)), 50), 0, 1, 0))
+	_, err := NewMerger().add(strings.NewReader(good), "a.json", int64(len(good)-1))
+	e, ok := errors.AsType[*InputError](err)
+	if !ok || e.Msg != fmt.Sprintf("the file is larger than %d bytes, the most that is read of a run file", len(good)-1) || !strings.Contains(e.Hint, "more shards") {
+		t.Errorf("the error is %v with the hint %q", err, e.Hint)
+	}
+	if _, err := NewMerger().add(strings.NewReader(good), "a.json", int64(len(good))); err != nil {
+		t.Errorf("a file of just the limit: %v", err)
+	}
+	if CheckRunSize("a", maxRunBytes) != nil || CheckRunSize("a", maxRunBytes+1) == nil {
+		t.Error("the limit is not what it is for a reader")
+	}
+}
+
+// TestMergerKeepsNoRun: what a merge holds does not grow with the number of shards, but for some KB of each.
+func TestMergerKeepsNoRun(t *testing.T) {
+	const few, many, seconds, perSecond = 3, 33, 200, 40
+	r := &Run{Schema: RunSchema, Plan: Plan{Loop: "open", Planned: seconds * perSecond, Shard: &Shard{Total: many, By: "source", ToMS: 2e5}}, Client: Client{Verdict: "valid"}}
+	if err := recordSeconds(seconds, perSecond).Fill(r); err != nil {
+		t.Fatal(err)
+	}
+	r.Counts.Planned = r.Counts.Sent
+	m := NewMerger()
+	size := 0
+	add := func(index int) {
+		r.Plan.Shard.Index = index
+		file := runJSON(t, r)
+		size = len(file)
+		if _, err := m.Add(strings.NewReader(file), strconv.Itoa(index)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	live := func() int {
+		runtime.GC()
+		var mem runtime.MemStats
+		runtime.ReadMemStats(&mem)
+		return int(mem.HeapAlloc)
+	}
+	for i := range few {
+		add(i)
+	}
+	before := live()
+	for i := few; i < many; i++ {
+		add(i)
+	}
+	if grown := live() - before; grown > size {
+		t.Errorf("%d more shards with files of %d bytes take %d bytes", many-few, size, grown)
+	}
+	run, err := m.Merge(nil)
+	if err != nil || run.Counts.OK != many*seconds*perSecond || run.Merged.Partial {
+		t.Fatalf("%+v, %v", run, err)
 	}
 }

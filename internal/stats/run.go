@@ -1,12 +1,14 @@
 package stats
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -325,6 +327,32 @@ type Objective struct {
 // Check returns an error that names the first identity between the numbers of the
 // run that does not hold: a request was lost or counted twice.
 func (r *Run) Check() error {
+	var t runTotals
+	for i := range r.Pairs {
+		t.addPair(&r.Pairs[i])
+	}
+	for i := range r.Timeline {
+		t.addSecond(&r.Timeline[i])
+	}
+	return r.check(&t)
+}
+
+// runTotals adds up what Check needs of the lists of a run, so that they need not be in memory for it.
+type runTotals struct {
+	pairs            int64 // the sum of their counts; see sum for all of these
+	seconds          int
+	sent, ok, failed int64
+}
+
+func (t *runTotals) addPair(p *RunPair) { t.pairs = sum(t.pairs, p.Count) }
+
+func (t *runTotals) addSecond(p *TimelinePoint) {
+	t.seconds++
+	t.sent, t.ok, t.failed = sum(t.sent, p.Sent), sum(t.ok, p.OK), sum(t.failed, p.Failed)
+}
+
+// check is Check with the lists added up already.
+func (r *Run) check(t *runTotals) error {
 	c := &r.Counts
 	for _, n := range []struct {
 		name  string
@@ -366,11 +394,7 @@ func (r *Run) Check() error {
 		{"failed_latency.count = failed + timed_out", r.FailedLatency.count(), sum(c.Failed, c.TimedOut)},
 		{"warmup_latency.count = warmup", r.WarmupLatency.count(), c.Warmup},
 	}
-	pairs := make([]int64, len(r.Pairs))
-	for i := range r.Pairs {
-		pairs[i] = r.Pairs[i].Count
-	}
-	identities = append(identities, identity{"sum of pairs.count = ok", sum(pairs...), c.OK})
+	identities = append(identities, identity{"sum of pairs.count = ok", t.pairs, c.OK})
 	errs := make([]int64, len(r.Errors))
 	for i := range r.Errors {
 		errs[i] = r.Errors[i].Count
@@ -379,15 +403,11 @@ func (r *Run) Check() error {
 	if r.Deltas != nil {
 		identities = append(identities, identity{"deltas.used = ok", r.Deltas.Used, c.OK})
 	}
-	if len(r.Timeline) > 0 {
-		sent, ok, failed := make([]int64, len(r.Timeline)), make([]int64, len(r.Timeline)), make([]int64, len(r.Timeline))
-		for i, p := range r.Timeline {
-			sent[i], ok[i], failed[i] = p.Sent, p.OK, p.Failed
-		}
+	if t.seconds > 0 {
 		identities = append(identities,
-			identity{"sum of timeline.sent = sent", sum(sent...), c.Sent},
-			identity{"sum of timeline.ok = ok", sum(ok...), c.OK},
-			identity{"sum of timeline.failed = failed + timed_out", sum(failed...), sum(c.Failed, c.TimedOut)},
+			identity{"sum of timeline.sent = sent", t.sent, c.Sent},
+			identity{"sum of timeline.ok = ok", t.ok, c.OK},
+			identity{"sum of timeline.failed = failed + timed_out", t.failed, sum(c.Failed, c.TimedOut)},
 		)
 	}
 	for _, i := range identities {
@@ -404,7 +424,7 @@ type identity struct {
 }
 
 // sum adds counts; a negative one or a total that leaves int64 makes -1, which
-// equals no count.
+// equals no count and stays -1 whatever is added.
 func sum(counts ...int64) int64 {
 	var total int64
 	for _, n := range counts {
@@ -421,67 +441,6 @@ func (l *Latency) count() int64 {
 		return 0
 	}
 	return l.Count
-}
-
-// maxRunBytes bounds what ReadRun takes into memory.
-const maxRunBytes = 256 << 20
-
-// ReadRun reads a run file and checks it with [Run.Check]. name stands for the
-// file in errors. What is not a run file, is above 256 MiB, or contradicts itself
-// is an [*InputError].
-func ReadRun(rd io.Reader, name string) (*Run, error) {
-	return readRun(rd, name, maxRunBytes)
-}
-
-func readRun(rd io.Reader, name string, limit int64) (*Run, error) {
-	data, err := io.ReadAll(io.LimitReader(rd, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
-	}
-	if int64(len(data)) > limit {
-		return nil, &InputError{Name: name, Msg: fmt.Sprintf("the file is larger than %d bytes", limit), Hint: "a run file is never that large: check the name"}
-	}
-	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, &InputError{Name: name, Msg: "the file is empty", Hint: runHint}
-	}
-	var head struct {
-		Schema string `json:"schema"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, jsonError(err, name, data)
-	}
-	switch head.Schema {
-	case RunSchema:
-	case "":
-		return nil, &InputError{Name: name, Msg: "the file has no schema", Hint: runHint}
-	default:
-		return nil, &InputError{Name: name, Msg: fmt.Sprintf("the schema is %q and not %q", head.Schema, RunSchema), Hint: runHint}
-	}
-	run := new(Run)
-	if err := json.Unmarshal(data, run); err != nil {
-		return nil, jsonError(err, name, data)
-	}
-	run.normalize()
-	if err := run.Check(); err != nil {
-		return nil, &InputError{Name: name, Msg: "the file contradicts itself", Err: err, Hint: "do not edit run files; run the measurement again"}
-	}
-	return run, nil
-}
-
-const runHint = "give a file that cirrusbench replay --out wrote"
-
-func jsonError(err error, name string, data []byte) error {
-	e := &InputError{Name: name, Msg: "the file is not a run file", Err: err, Hint: runHint}
-	var offset int64
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		offset = syntax.Offset
-	} else if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		offset = kind.Offset
-	}
-	if offset > 0 && offset <= int64(len(data)) {
-		e.Line = 1 + bytes.Count(data[:offset-1], []byte("\n"))
-	}
-	return e
 }
 
 // normalize makes equal runs equal: lists that are empty are not nil and times are
@@ -523,15 +482,86 @@ func (r *Run) normalize() {
 
 // WriteJSON writes the run file: indented, in a fixed order, with a newline at the
 // end. The schema is always set. It does not call [Run.Check]: a run that lost count
-// is better looked at than lost.
+// is better looked at than lost. A run that cannot be encoded, for a number that is
+// none, leaves nothing written.
 func (r *Run) WriteJSON(w io.Writer) error {
+	// Once for the errors and once for the bytes: the encoder wants all of a value in memory, several times over, and a
+	// run file can have hundreds of MB.
+	for _, to := range []io.Writer{io.Discard, w} {
+		if err := r.writeJSON(to); err != nil {
+			return fmt.Errorf("writing the run: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *Run) writeJSON(w io.Writer) error {
 	file := *r
 	file.Schema = RunSchema
 	file.normalize()
-	if err := writeJSON(w, &file); err != nil {
-		return fmt.Errorf("writing the run: %w", err)
+	pairs, seconds := file.Pairs, file.Timeline
+	file.Pairs, file.Timeline = []RunPair{}, []TimelinePoint{}
+	var rest bytes.Buffer
+	if err := writeJSON(&rest, &file); err != nil {
+		return err
 	}
-	return nil
+	b := bufio.NewWriterSize(w, 64<<10)
+	before, after, found := bytes.Cut(rest.Bytes(), []byte(emptyPairs))
+	between, after, also := bytes.Cut(after, []byte(emptyTimeline))
+	if !found || !also {
+		return errors.New("the lists have no place in it") // a key was renamed
+	}
+	// Errors of a bufio.Writer stay until Flush.
+	_, _ = b.Write(before)
+	if err := writeList(b, emptyPairs, pairs); err != nil {
+		return err
+	}
+	_, _ = b.Write(between)
+	if err := writeList(b, emptyTimeline, seconds); err != nil {
+		return err
+	}
+	_, _ = b.Write(after)
+	return b.Flush()
+}
+
+// The long lists of a run file as they are when empty. No other key stands at this depth, and no string of JSON has a
+// line break in it, so that each is there once.
+const (
+	emptyPairs    = "\n  \"pairs\": []"
+	emptyTimeline = "\n  \"timeline\": []"
+)
+
+// writeList writes what [writeJSON] makes of a list at the first depth, one element at a time.
+func writeList[T any](b *bufio.Writer, empty string, list []T) error {
+	if len(list) == 0 {
+		_, _ = b.WriteString(empty)
+		return nil
+	}
+	_, _ = b.WriteString(strings.TrimSuffix(empty, "]"))
+	e := json.NewEncoder(&indented{b})
+	e.SetEscapeHTML(false)
+	e.SetIndent("    ", "  ")
+	for i := range list {
+		if i > 0 {
+			_ = b.WriteByte(',')
+		}
+		_, _ = b.WriteString("\n    ")
+		if err := e.Encode(&list[i]); err != nil {
+			return err
+		}
+	}
+	_, err := b.WriteString("\n  ]")
+	return err
+}
+
+// indented passes on what an encoder writes without the line break at its end.
+type indented struct{ b *bufio.Writer }
+
+func (w *indented) Write(p []byte) (int, error) {
+	if _, err := w.b.Write(bytes.TrimSuffix(p, []byte("\n"))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // writeJSON writes v in one piece, so that a value that cannot be encoded leaves

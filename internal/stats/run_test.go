@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -202,8 +203,14 @@ func TestReadRunRefuses(t *testing.T) {
 		"other schema":  {`{"schema":"cirrusbench/deltas/v1"}`, `run.json: the schema is "cirrusbench/deltas/v1" and not`, 0},
 		"later version": {`{"schema":"cirrusbench/run/v2"}`, `run.json: the schema is "cirrusbench/run/v2" and not`, 0},
 		"wrong type":    {"{\"schema\":\"cirrusbench/run/v1\",\n\"counts\":\n[]}", "run.json:3: the file is not a run file", 3},
-		"cut off":       {valid[:len(valid)/2], "run.json:", 0},
-		"two objects":   {valid + valid, "run.json:", 0},
+		"cut off":       {valid[:len(valid)/2], "run.json:", strings.Count(valid[:len(valid)/2], "\n") + 1},
+		"two objects":   {valid + valid, "run.json:", strings.Count(valid, "\n") + 1},
+		"behind it":     {valid + "x", "run.json:", strings.Count(valid, "\n") + 1},
+		"in a list":     {"{\"schema\":\"cirrusbench/run/v1\",\n\"timeline\": [\n{\"t_s\": 1},\n{\"ok\":\n\"x\",\n\"sent\": 1}]}", "run.json:5: the file is not a run file: json: cannot unmarshal string", 5},
+		"no list":       {"{\"schema\":\"cirrusbench/run/v1\",\n\"pairs\":\n{}}", "run.json:3: the file is not a run file", 3},
+		"syntax":        {"{\"schema\":\"cirrusbench/run/v1\",\n\"timeline\": [\n{\"t_s\": 1},\n{\"ok\":\n=,\n\"sent\": 1}]}", "run.json:5: the file is not a run file: invalid character '='", 5},
+		"no comma":      {"{\"schema\":\"cirrusbench/run/v1\"\n\"pairs\":[]}", "run.json:2: the file is not a run file", 2},
+		"twice":         {"{\"schema\":\"cirrusbench/run/v1\",\n\"pairs\":[],\n\"pairs\":[]}", `run.json:3: the file is not a run file: the key "pairs" is there twice`, 3},
 		"edited":        {strings.Replace(valid, `"not_sent": 3`, `"not_sent": 4`, 1), "run.json: the file contradicts itself: checking the run: planned = sent + not_sent", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -250,6 +257,16 @@ func TestWriteJSONErrors(t *testing.T) {
 	if err := run.WriteJSON(io.Discard); err == nil || !strings.HasPrefix(err.Error(), "writing the run: ") {
 		t.Errorf("NaN: %v", err)
 	}
+	for _, spoil := range []func(*Run){
+		func(r *Run) { r.Pairs[1].Latency.P99MS = math.NaN() },
+		func(r *Run) { r.Timeline[len(r.Timeline)-1].P50MS = math.Inf(1) },
+	} {
+		run, b := exampleRun(t), new(strings.Builder)
+		spoil(run)
+		if err := run.WriteJSON(b); err == nil || b.Len() > 0 {
+			t.Errorf("a number that is none: %v, and %d bytes were written", err, b.Len())
+		}
+	}
 	full := errors.New("disk full")
 	if err := exampleRun(t).WriteJSON(failingWriter{full}); !errors.Is(err, full) {
 		t.Errorf("failing writer: %v", err)
@@ -273,6 +290,88 @@ func TestWriteJSONLeavesTheRunAlone(t *testing.T) {
 	}
 }
 
+// readRunAtOnce is what ReadRun should make of a file: all of it in memory, by the decoder of the library.
+func readRunAtOnce(in []byte) (*Run, error) {
+	run := new(Run)
+	if err := json.Unmarshal(in, run); err != nil {
+		return nil, err
+	}
+	run.normalize()
+	return run, run.Check()
+}
+
+// otherCase tells whether a key of the file is one of a run but for its case, which the library takes for the same.
+func otherCase(in []byte) bool {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(in, &keys) != nil {
+		return false
+	}
+	fields := new(Run).fields()
+	fields["pairs"], fields["timeline"] = nil, nil
+	for key := range keys {
+		if _, ok := fields[key]; ok {
+			continue
+		}
+		for known := range fields {
+			if strings.EqualFold(key, known) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestRunReaderKnowsEveryKey: a key that the reader forgets would be lost without a word.
+func TestRunReaderKnowsEveryKey(t *testing.T) {
+	fields := new(Run).fields()
+	kind := reflect.TypeFor[Run]()
+	for f := range kind.Fields() {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if _, ok := fields[key]; !ok && key != "pairs" && key != "timeline" {
+			t.Errorf("%s is not read", key)
+		}
+	}
+	if n := kind.NumField(); len(fields)+2 != n {
+		t.Errorf("%d keys are read of %d", len(fields)+2, n)
+	}
+	for name, run := range map[string]*Run{"example": exampleRun(t), "empty": {}} {
+		file := runJSON(t, run)
+		want, err := readRunAtOnce([]byte(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadRun(strings.NewReader(file), "run.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s is read otherwise than at once (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestRunIsWrittenAsAtOnce: the file is that of the encoder of the library, byte for byte.
+func TestRunIsWrittenAsAtOnce(t *testing.T) {
+	odd := exampleRun(t)
+	odd.Labels = map[string]string{"a": "\n  \"pairs\": []", "pairs": "", "timeline": "<&>"}
+	odd.Pairs[0].Source = "\n  \"timeline\": [] <&> \u2028"
+	odd.Billed = json.RawMessage("{\n  \"pairs\": [],\n  \"timeline\": []}")
+	one := exampleRun(t)
+	one.Pairs, one.Timeline = one.Pairs[:1], nil
+	for name, run := range map[string]*Run{"example": exampleRun(t), "odd": odd, "one": one, "empty": {}} {
+		file := *run
+		file.Schema = RunSchema
+		file.normalize()
+		var want strings.Builder
+		if err := writeJSON(&want, &file); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), runJSON(t, run)); diff != "" {
+			t.Errorf("%s is written otherwise than at once (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func FuzzReadRun(f *testing.F) {
 	f.Add([]byte(runJSON(f, exampleRun(f))))
 	f.Add([]byte(`{"schema":"cirrusbench/run/v1"}`))
@@ -286,6 +385,9 @@ func FuzzReadRun(f *testing.F) {
 			return
 		}
 		first := runJSON(t, run)
+		if want, err := readRunAtOnce(in); !otherCase(in) && (err != nil || runJSON(t, want) != first) {
+			t.Fatalf("it is read otherwise than at once, which ends with %v", err)
+		}
 		again, err := ReadRun(strings.NewReader(first), "fuzz")
 		if err != nil {
 			t.Fatalf("what was read cannot be read again: %v", err)
