@@ -13,8 +13,14 @@ import (
 // In a 2.0 message the label gets two symbols of its own behind those that are there, so that no other use
 // of a symbol changes. Malformed protobuf is an [*Error] with Status 400.
 func Relabel(dst []byte, v Version, decoded []byte, name, value string) ([]byte, error) {
+	out, _, err := relabel(dst, v, decoded, name, value)
+	return out, err
+}
+
+// relabel also returns where in the result the value stands.
+func relabel(dst []byte, v Version, decoded []byte, name, value string) (out []byte, values []int, err error) {
 	r := relabeller{name: []byte(name), value: []byte(value)}
-	var out []byte
+	r.label = appendField(appendField(nil, 1, r.name), 2, r.value)
 	var ok bool
 	switch v {
 	case V1:
@@ -22,16 +28,19 @@ func Relabel(dst []byte, v Version, decoded []byte, name, value string) ([]byte,
 	case V2:
 		out, ok = r.requestV2(dst, decoded)
 	default:
-		return nil, badRequest(reasonVersion, "relabelling a remote-write message: %s", v)
+		return nil, nil, badRequest(reasonVersion, "relabelling a remote-write message: %s", v)
 	}
 	if !ok {
-		return nil, badRequest(reasonMalformed, "relabelling the %s message: malformed protobuf", v)
+		return nil, nil, badRequest(reasonMalformed, "relabelling the %s message: malformed protobuf", v)
 	}
-	return out, nil
+	return out, r.values, nil
 }
 
 type relabeller struct {
 	name, value []byte
+	label       []byte // 1.0: the content of a label with the two
+	values      []int  // where the value stands in the result
+	at          int    // 1.0: where it stands in scratch
 	scratch     []byte
 	packed      []byte
 
@@ -93,21 +102,27 @@ func (r *relabeller) requestV1(dst, b []byte) ([]byte, bool) {
 			return false
 		}
 		dst = appendField(dst, 1, r.scratch)
+		r.values = append(r.values, len(dst)-len(r.scratch)+r.at)
 		return true
 	})
 	return dst, ok
 }
 
+// insertV1 puts the label into scratch.
+func (r *relabeller) insertV1() {
+	r.scratch = appendField(r.scratch, 1, r.label)
+	r.at = len(r.scratch) - len(r.value)
+}
+
 // seriesV1 puts the rewritten series into scratch.
 func (r *relabeller) seriesV1(b []byte) bool {
 	r.scratch = r.scratch[:0]
-	label := appendField(appendField(nil, 1, r.name), 2, r.value)
 	done := false
 	ok := eachField(b, func(f field) bool {
 		if f.num != 1 {
 			if !done { // series usually have all labels first
 				done = true
-				r.scratch = appendField(r.scratch, 1, label)
+				r.insertV1()
 			}
 			r.scratch = append(r.scratch, f.raw...)
 			return true
@@ -129,7 +144,7 @@ func (r *relabeller) seriesV1(b []byte) bool {
 			return true // it was inserted already: labels are not sorted
 		case c >= 0 && !done:
 			done = true
-			r.scratch = appendField(r.scratch, 1, label)
+			r.insertV1()
 			if c == 0 {
 				return true
 			}
@@ -138,7 +153,7 @@ func (r *relabeller) seriesV1(b []byte) bool {
 		return true
 	})
 	if ok && !done {
-		r.scratch = appendField(r.scratch, 1, label)
+		r.insertV1()
 	}
 	return ok
 }
@@ -177,6 +192,7 @@ func (r *relabeller) requestV2(dst, b []byte) ([]byte, bool) {
 		if n == last {
 			dst = appendField(dst, 4, r.name)
 			dst = appendField(dst, 4, r.value)
+			r.values = append(r.values, len(dst)-len(r.value))
 		}
 		n++
 		return true

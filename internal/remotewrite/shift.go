@@ -1,6 +1,9 @@
 package remotewrite
 
-import "math/bits"
+import (
+	"math/bits"
+	"sync"
+)
 
 // Shift adds deltaMS milliseconds to every timestamp of a decoded message, in
 // place: samples, histograms, exemplars, start timestamps (2.0-rc.4) and
@@ -23,113 +26,152 @@ func Shift(v Version, decoded []byte, deltaMS int64) error {
 	if deltaMS == 0 {
 		return nil
 	}
-	s := shifter{version: v, delta: deltaMS}
-	s.request(decoded)
-	if s.err == nil {
-		s.patch = true
-		s.request(decoded)
+	f, _ := stampFinders.Get().(*stampFinder)
+	defer stampFinders.Put(f)
+	stamps, err := f.find(v, decoded)
+	if err != nil {
+		return err
 	}
-	if s.err != nil {
-		return s.err
+	return shiftStamps(decoded, stamps, deltaMS)
+}
+
+var stampFinders = sync.Pool{New: func() any { return new(stampFinder) }}
+
+// stamp is a timestamp in a message. When its field comes more than once the last one counts, as for every reader.
+type stamp struct {
+	ms     int64
+	off    uint32 // of its first byte; messages are far below 4 GiB
+	series int32
+	width  uint8 // in bytes; 0 = it has to be there and is not
+}
+
+// shiftStamps adds deltaMS to the timestamps of b, or says why it cannot and leaves b alone.
+func shiftStamps(b []byte, stamps []stamp, deltaMS int64) error {
+	for i := range stamps {
+		s := &stamps[i]
+		// A sum that overflows changes its sign and with it its width.
+		if to := s.ms + deltaMS; width(s.ms) != int(s.width) || width(to) != int(s.width) {
+			err := badRequest(reasonTimestampWidth,
+				"shifting a timestamp in series %d: %d ms and %d ms later do not both fit its %d bytes on the wire", s.series, s.ms, deltaMS, s.width)
+			err.Hint = "timestamps can be shifted between 1971-02-02 and 2109-05-15"
+			return err
+		}
+	}
+	for i := range stamps {
+		s := &stamps[i]
+		put(b[s.off:s.off+uint32(s.width)], uint64(s.ms+deltaMS))
 	}
 	return nil
 }
 
-// shifter walks a message; first to check, then to patch.
-type shifter struct {
+// stampFinder walks a message for its timestamps.
+type stampFinder struct {
 	version Version
-	delta   int64
-	patch   bool
 	series  int
+	stamps  []stamp
 	err     *Error
 }
 
+// find returns the timestamps of a message, which the next call takes back. An optional one that is unset is left out.
+func (f *stampFinder) find(v Version, b []byte) ([]stamp, error) {
+	f.version, f.series, f.stamps, f.err = v, 0, f.stamps[:0], nil
+	if f.request(b); f.err != nil {
+		return nil, f.err
+	}
+	return f.stamps, nil
+}
+
 // malformed sets the error, unless something deeper down has set one.
-func (s *shifter) malformed() {
-	if s.err == nil {
-		s.err = badRequest(reasonMalformed, "shifting the %s message: malformed protobuf in or behind series %d", s.version, s.series)
+func (f *stampFinder) malformed() {
+	if f.err == nil {
+		f.err = badRequest(reasonMalformed, "shifting the %s message: malformed protobuf in or behind series %d", f.version, f.series)
 	}
 }
 
 // request walks the top level.
-func (s *shifter) request(b []byte) {
+func (f *stampFinder) request(b []byte) {
 	field := int32(1)
-	if s.version == V2 {
+	if f.version == V2 {
 		field = 5
 	}
-	s.series = 0
 	for i := 0; i < len(b); {
 		num, typ, next := tag(b, i)
 		switch {
 		case next == bad:
 			i = bad
 		case num == field:
-			if i = s.message(b, next, typ, s.timeSeries); i != bad {
-				s.series++
+			start, end := span(b, next)
+			if i = end; typ != wireLen || end == bad || !f.timeSeries(b[start:end], start) {
+				i = bad
+				break
 			}
+			f.series++
 		default:
 			i = skip(b, next, typ)
 		}
 		if i == bad {
-			s.malformed()
+			f.malformed()
 			return
 		}
 	}
 }
 
-// message hands the message at i to f, which returns false once s.err is set.
-func (s *shifter) message(b []byte, i int, typ uint8, f func([]byte) bool) int {
-	start, end := span(b, i)
-	if typ != wireLen || end == bad || !f(b[start:end]) {
-		return bad
-	}
-	return end
-}
-
-func (s *shifter) timeSeries(b []byte) bool {
-	created := patchSpot{}
+// timeSeries walks a series that begins at base; false once f.err is set.
+func (f *stampFinder) timeSeries(b []byte, base int) bool {
+	var created stamp
 	for i := 0; i < len(b); {
 		num, typ, next := tag(b, i)
 		switch {
 		case next == bad:
 			i = bad
-		case num == 1 && s.version == V2:
+		case num == 1 && f.version == V2:
 			i = skipPacked(b, next, typ)
 		case num == 2:
-			i = s.message(b, next, typ, s.sample)
-		case num == 3 && s.version == V1, num == 4 && s.version == V2:
-			i = s.message(b, next, typ, s.exemplar)
-		case num == 4 && s.version == V1, num == 3 && s.version == V2:
-			i = s.message(b, next, typ, s.histogram)
-		case num == 6 && s.version == V2 && typ == wireVarint:
-			i = created.read(b, next)
+			i = f.leaf(b, next, typ, base, 2, 3)
+		case num == 3 && f.version == V1, num == 4 && f.version == V2:
+			i = f.leaf(b, next, typ, base, 3, 0)
+		case num == 4 && f.version == V1, num == 3 && f.version == V2:
+			i = f.leaf(b, next, typ, base, 15, 17)
+		case num == 6 && f.version == V2 && typ == wireVarint:
+			i = f.read(&created, b, next, base)
 		default:
 			i = skip(b, next, typ)
 		}
 		if i == bad {
-			s.malformed()
+			f.malformed()
 			return false
 		}
 	}
-	return s.move(b, created, true)
+	f.add(created, true)
+	return true
 }
 
-func (s *shifter) sample(b []byte) bool {
-	return s.leaf(b, 2, 3)
+// read reads a timestamp.
+func (f *stampFinder) read(s *stamp, b []byte, i, base int) int {
+	u, next := varint(b, i)
+	if next != bad {
+		*s = stamp{ms: int64(u), off: uint32(base + i), series: int32(f.series), width: uint8(next - i)}
+	}
+	return next
 }
 
-func (s *shifter) exemplar(b []byte) bool {
-	return s.leaf(b, 3, 0)
+func (f *stampFinder) add(s stamp, optional bool) {
+	if s.ms == 0 && optional {
+		return
+	}
+	s.series = int32(f.series)
+	f.stamps = append(f.stamps, s)
 }
 
-func (s *shifter) histogram(b []byte) bool {
-	return s.leaf(b, 15, 17)
-}
-
-// leaf moves the timestamp in field at, and in a 2.0 message the start
+// leaf finds, in the sample, exemplar or histogram at i, the timestamp in field at, and in a 2.0 message the start
 // timestamp in field startAt.
-func (s *shifter) leaf(b []byte, at, startAt int32) bool {
-	var ts, start patchSpot
+func (f *stampFinder) leaf(b []byte, i int, typ uint8, base int, at, startAt int32) int {
+	start, end := span(b, i)
+	if typ != wireLen || end == bad {
+		return bad
+	}
+	b, base = b[start:end], base+start
+	var ts, started stamp
 	for i := 0; i < len(b); {
 		num, typ, next := tag(b, i)
 		switch {
@@ -140,14 +182,14 @@ func (s *shifter) leaf(b []byte, at, startAt int32) bool {
 				i = bad
 				break
 			}
-			i = ts.read(b, next)
-		case num == startAt && s.version == V2:
+			i = f.read(&ts, b, next, base)
+		case num == startAt && f.version == V2:
 			if typ != wireVarint {
 				i = bad
 				break
 			}
-			i = start.read(b, next)
-		case at == 15 && (num == 9 || num == 12), at == 3 && num == 1 && s.version == V2:
+			i = f.read(&started, b, next, base)
+		case at == 15 && (num == 9 || num == 12), at == 3 && num == 1 && f.version == V2:
 			i = skipPacked(b, next, typ)
 		case at == 15 && (num == 10 || num == 13 || num == 16):
 			i = skipPackedFloats(b, next, typ)
@@ -155,44 +197,13 @@ func (s *shifter) leaf(b []byte, at, startAt int32) bool {
 			i = skip(b, next, typ)
 		}
 		if i == bad {
-			s.malformed()
-			return false
+			f.malformed()
+			return bad
 		}
 	}
-	return s.move(b, ts, false) && s.move(b, start, true)
-}
-
-// patchSpot is where a timestamp is in a message. When the field comes more
-// than once the last one counts, as for every reader.
-type patchSpot struct {
-	ms         int64
-	off, width int
-}
-
-func (p *patchSpot) read(b []byte, i int) int {
-	u, next := varint(b, i)
-	*p = patchSpot{int64(u), i, next - i}
-	return next
-}
-
-// move checks a timestamp or patches it. An optional one may be unset.
-func (s *shifter) move(b []byte, p patchSpot, optional bool) bool {
-	if p.ms == 0 && optional {
-		return true
-	}
-	to := p.ms + s.delta
-	if s.patch {
-		put(b[p.off:p.off+p.width], uint64(to))
-		return true
-	}
-	// A sum that overflows changes its sign and with it its width.
-	if width(p.ms) != p.width || width(to) != p.width {
-		s.err = badRequest(reasonTimestampWidth,
-			"shifting a timestamp in series %d: %d ms and %d ms later do not both fit its %d bytes on the wire", s.series, p.ms, s.delta, p.width)
-		s.err.Hint = "timestamps can be shifted between 1971-02-02 and 2109-05-15"
-		return false
-	}
-	return true
+	f.add(ts, false)
+	f.add(started, true)
+	return end
 }
 
 // width is how many bytes a varint needs.

@@ -3,9 +3,10 @@ package replay
 import (
 	"context"
 	"sync"
+	"time"
 )
 
-// byteBudget bounds the bytes of prepared bodies. One body larger than the whole budget may pass alone.
+// byteBudget bounds the bytes of prepared bodies, but for the last one, whose size is known only when it is there.
 type byteBudget struct {
 	mu    sync.Mutex
 	free  int64 // guarded by mu
@@ -17,38 +18,39 @@ func newByteBudget(size int64) *byteBudget {
 	return &byteBudget{free: size, size: size, freed: make(chan struct{}, 1)}
 }
 
-// tryAcquire takes n bytes if they are free.
-func (b *byteBudget) tryAcquire(n int64) bool {
-	if n == 0 {
-		return true
-	}
+// roomy says whether n bytes are free, or all where n is more than all.
+func (b *byteBudget) roomy(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n = min(n, b.size)
-	if b.free < n {
-		return false
-	}
-	b.free -= n
-	return true
+	return b.free >= min(n, b.size)
 }
 
-// acquire takes n bytes, waiting for them; false when ctx ends first. Only one goroutine may acquire.
-func (b *byteBudget) acquire(ctx context.Context, n int64) bool {
-	n = min(n, b.size)
-	for {
-		b.mu.Lock()
-		if b.free >= n {
-			b.free -= n
-			b.mu.Unlock()
-			return true
-		}
-		b.mu.Unlock()
+// wait returns true when n bytes are free, and false when ctx ends first or patience, unless that is negative. Only one
+// goroutine may wait.
+func (b *byteBudget) wait(ctx context.Context, n int64, patience time.Duration) bool {
+	var end <-chan time.Time
+	if patience >= 0 {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		end = t.C
+	}
+	for !b.roomy(n) {
 		select {
 		case <-b.freed:
+		case <-end:
+			return b.roomy(n)
 		case <-ctx.Done():
 			return false
 		}
 	}
+	return true
+}
+
+// take takes n bytes, whether they are free or not.
+func (b *byteBudget) take(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free -= n
 }
 
 // release gives n bytes back.
@@ -57,7 +59,7 @@ func (b *byteBudget) release(n int64) {
 		return
 	}
 	b.mu.Lock()
-	b.free += min(n, b.size)
+	b.free += n
 	b.mu.Unlock()
 	select {
 	case b.freed <- struct{}{}:

@@ -16,7 +16,10 @@ type job struct {
 	source   int
 	virtual  int // the corpus object and its replica: object·FanOut + replica
 	req      Outgoing
-	budget   int64 // bytes of the look-ahead budget that it gives back when done
+	buf      []byte // of a body that was made for this job; the next one may use it again
+	deltaMS  int64  // how far the timestamps are moved
+	bare     bool   // it has no body yet: when it came due there was no room for one, and it gets it when its turn comes
+	budget   int64  // bytes of the look-ahead budget that it gives back when done
 }
 
 // dispatcher hands jobs to workers: at most one job a source in flight when order is kept, jobs of a

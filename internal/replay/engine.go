@@ -150,8 +150,12 @@ type engine struct {
 	batch    []*job      // the feeder's own: what is left of the last one
 	jobs     sync.Pool   // of *job that were sent
 	budget   *byteBudget
+	refills  refills
 	notReady int           // the feeder's own, like zero
 	zero     time.Duration // when the measured part begins
+
+	// The sender has nothing to do with a body any more when it returns. net/http may still read one then.
+	synchronous bool
 
 	processors int   // that this process may use
 	noLoop     bool  // a test wants the workers
@@ -181,6 +185,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist, e.live.all, e.live.spare = stats.NewHistogram(), stats.NewHistogram(), stats.NewHistogram()
 	if s, ok := e.Sender.(*RawSender); ok {
+		e.synchronous = true
 		s.resolve(ctx)
 	}
 	before := readUse()
@@ -227,6 +232,9 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	}
 	if e.loop != nil && e.loop.err != nil {
 		return nil, e.loop.err
+	}
+	if err := e.refills.err; err != nil && ctx.Err() == nil {
+		return nil, err
 	}
 	failed := context.Cause(feedCtx)
 	if failed != nil && !errors.Is(failed, context.Canceled) && ctx.Err() == nil {
@@ -316,7 +324,7 @@ func (e *engine) viaWorkers(ctx, feedCtx context.Context, endFeeding func()) (*s
 	var work sync.WaitGroup
 	for i := range recorders {
 		recorders[i] = stats.NewRecorder()
-		work.Go(func() { e.work(recorders[i]) }) //nolint:contextcheck // what is sent is waited for, also after the end of ctx
+		work.Go(func() { e.work(ctx, recorders[i]) })
 	}
 	// A cancelled run starts nothing more, also while the feeder is held up.
 	detach := context.AfterFunc(feedCtx, e.disp.cancel)
@@ -407,6 +415,10 @@ func (e *engine) prepareAll(ctx context.Context) error {
 		p.ahead = newReadAhead(ctx, e.Corpus, e.Plan)
 		defer p.ahead.close()
 	}
+	// A server that stands still for long leaves bodies waiting until there is no room for more. What is due then waits
+	// without one: it is due whether there is room or not.
+	const handOver = 20 * time.Millisecond // before it is due
+	var size int64
 	var batch []*job
 	hand := func() bool {
 		if len(batch) == 0 {
@@ -436,15 +448,27 @@ func (e *engine) prepareAll(ctx context.Context) error {
 		// Preparing is the one thing here that computes for long. On two processors it would hold one for a whole
 		// time slice of 10 ms, and whoever has something due would wait.
 		runtime.Gosched()
-		j, err := p.prepare(ctx, n)
-		if err != nil {
-			return err
-		}
-		// What is held back here cannot give its bytes back: hand it over before waiting for any.
-		if !e.budget.tryAcquire(j.budget) {
-			if !hand() || !e.budget.acquire(ctx, j.budget) {
+		j := p.outline(n)
+		// The size is not known before; the last one's is near enough.
+		if !e.budget.roomy(size) {
+			// What is held back here cannot give its bytes back: hand it over before waiting for any.
+			if !hand() {
 				return nil
 			}
+			patience := time.Duration(-1)
+			if e.Plan.Loop == Open {
+				patience = max(j.due-handOver-e.since(), 0)
+			}
+			j.bare = !e.budget.wait(ctx, size, patience)
+		}
+		if j.bare {
+			j.buf = nil // which nobody would have counted
+		} else {
+			if err := p.fill(ctx, j); err != nil {
+				return err
+			}
+			size = j.budget
+			e.budget.take(size)
 		}
 		batch = append(batch, j)
 		// Full batches are for when there is time: a feeder with nothing to do gets what there is.
@@ -455,6 +479,43 @@ func (e *engine) prepareAll(ctx context.Context) error {
 }
 
 func stopped(ctx context.Context) bool { return ctx.Err() != nil }
+
+// refills makes the bodies of bare jobs.
+type refills struct {
+	mu   sync.Mutex
+	prep *preparer // guarded by mu
+	err  error     // guarded by mu: the first
+}
+
+// refill makes the body of a bare job whose turn has come. The end of ctx breaks reading off.
+func (e *engine) refill(ctx context.Context, j *job) error {
+	object, replica, _ := e.Plan.Object(j.n)
+	entry := &e.Corpus.Entries()[object]
+	raw, err := e.Corpus.Body(ctx, object)
+	r := &e.refills
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		err = fmt.Errorf("reading %s: %w", entry.Key, err)
+	default:
+		if r.prep == nil {
+			r.prep = &preparer{corpus: e.Corpus, plan: e.Plan, maxDecoded: e.MaxDecoded, label: e.FanOutLabel, hash: e.HashBodies}
+		}
+		err = r.prep.compose(j, entry, raw, replica)
+	}
+	if err != nil {
+		if r.err == nil {
+			r.err = err
+		}
+		return err
+	}
+	j.bare = false
+	e.budget.take(j.budget)
+	return nil
+}
 
 // The look-ahead has at most this many jobs, whatever their bytes.
 const (
@@ -556,8 +617,8 @@ func (e *engine) sleepUntil(ctx context.Context, t time.Duration) bool {
 	}
 }
 
-// work sends jobs until the dispatcher has no more.
-func (e *engine) work(rec *stats.Recorder) {
+// work sends jobs until the dispatcher has no more. What is sent is waited for, also after the end of ctx.
+func (e *engine) work(ctx context.Context, rec *stats.Recorder) {
 	hand := make(chan *job, 1)
 	var done *job
 	for {
@@ -568,6 +629,10 @@ func (e *engine) work(rec *stats.Recorder) {
 		// A closed loop by time starts nothing after its end, also of what was submitted before; nor does an interrupted run,
 		// whose dispatcher may learn of it a moment later.
 		over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration
+		if !over && j.bare && e.refill(ctx, j) != nil {
+			over = true
+			e.disp.cancel() // either interrupted, or run returns the error
+		}
 		if over || isClosed(e.interrupted) {
 			e.budget.release(j.budget) // the preparer may wait for it
 		} else {
@@ -651,6 +716,9 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 	}
 	e.budget.release(j.budget)
 	j.req.Body = nil
+	if !e.synchronous {
+		j.buf = nil
+	}
 }
 
 // mask hides a secret, also one of which only the beginning is left because the text was cut.

@@ -71,9 +71,10 @@ type loop struct {
 	dialers sync.WaitGroup
 	dial    func(deadline time.Time) (fd int, at netip.AddrPort, err error)
 
-	mu     sync.Mutex
-	dialed []dialled // guarded by mu
-	wakeFD int       // an eventfd; written under mu, or it might be another file by then
+	mu       sync.Mutex
+	dialed   []dialled  // guarded by mu
+	refilled []refilled // guarded by mu
+	wakeFD   int        // an eventfd; written under mu, or it might be another file by then
 }
 
 // flight is a request under way: from its start until its last attempt has ended.
@@ -182,6 +183,7 @@ func (l *loop) run(ctx context.Context, fed chan<- struct{}) {
 			l.abandon()
 		}
 		l.arrive()
+		l.board()
 		l.expire()
 		l.landed = false
 		if l.feed(ctx); l.fed && fed != nil {
@@ -276,7 +278,7 @@ func (l *loop) feedOpen(ctx context.Context) {
 		if j == nil {
 			break
 		}
-		l.launch(j)
+		l.launch(ctx, j)
 	}
 	for !l.fed {
 		if l.next == nil {
@@ -308,7 +310,7 @@ func (l *loop) feedOpen(ctx context.Context) {
 			continue
 		}
 		j.slotFree = true
-		l.launch(j)
+		l.launch(ctx, j)
 		l.now = l.e.since()
 	}
 }
@@ -343,7 +345,7 @@ func (l *loop) feedClosed(ctx context.Context) {
 		if j == nil {
 			return
 		}
-		l.launch(j)
+		l.launch(ctx, j)
 		l.now = l.e.since()
 	}
 }
@@ -364,8 +366,8 @@ func (l *loop) beginMeasured() bool {
 	return true
 }
 
-// launch sends a job for the first time.
-func (l *loop) launch(j *job) {
+// launch sends a job for the first time, or sees to it that it gets a body.
+func (l *loop) launch(ctx context.Context, j *job) {
 	var f *flight
 	if last := len(l.free) - 1; last >= 0 {
 		f = l.free[last]
@@ -373,10 +375,55 @@ func (l *loop) launch(j *job) {
 	} else {
 		f = new(flight)
 	}
-	f.job, f.started, f.backoff = j, l.now, 0
+	f.job, f.backoff = j, 0
 	l.inFlight++
-	l.e.begin(j, f.started)
+	if !j.bare {
+		l.begin(f)
+		return
+	}
+	l.dialers.Go(func() {
+		err := l.e.refill(ctx, j)
+		l.mu.Lock()
+		l.refilled = append(l.refilled, refilled{f, err})
+		l.mu.Unlock()
+		l.wake()
+	})
+}
+
+func (l *loop) begin(f *flight) {
+	f.started = l.now
+	l.e.begin(f.job, f.started)
 	l.attempt(f)
+}
+
+// refilled is a flight whose job has got its body, or not.
+type refilled struct {
+	f   *flight
+	err error
+}
+
+// board starts the flights whose bodies are there.
+func (l *loop) board() {
+	l.mu.Lock()
+	all := l.refilled
+	l.refilled = nil
+	l.mu.Unlock()
+	for _, r := range all {
+		l.now = l.e.since()
+		if r.err == nil && !l.stopped.Load() {
+			l.begin(r.f)
+			continue
+		}
+		// Never sent: either the run is interrupted, or the engine returns the error.
+		l.stop()
+		l.inFlight--
+		l.landed = true
+		j := r.f.job
+		l.turns.done(j)
+		l.e.budget.release(j.budget)
+		r.f.job = nil
+		l.free = append(l.free, r.f)
+	}
 }
 
 // attempt sends f's request over an idle connection or a new one.
