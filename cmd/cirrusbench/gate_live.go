@@ -109,7 +109,7 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 		return nil, err
 	}
 	for _, t := range []gateTarget{p.baseline, p.cand} {
-		job.secrets = append(job.secrets, secrets(header, t.location)...)
+		job.secrets = append(job.secrets, o.secrets(header, t.location)...)
 	}
 	started := time.Now().UTC()
 	err = job.run(ctx)

@@ -128,12 +128,17 @@ func TestIntegrationCanary(t *testing.T) {
 	if err := os.WriteFile(file("secret"), []byte(canary+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, sender := range []string{"raw", "nethttp"} {
-		args := []string{
-			"replay", "--target", srv.URL, "--sender", sender, "--concurrency", "1", "--duration", "1s", "--api-key-file", file("secret"),
-			"--bearer-token-file", file("secret"), "--out", file("run.json"), "--html", file("run.html"), "--hlog", file("run.hlog"), "-o", "markdown",
-		}
+	for sender, flags := range map[string][]string{
+		"raw":     {"--sender", "raw", "--api-key-file", file("secret"), "--bearer-token-file", file("secret")},
+		"nethttp": {"--sender", "nethttp", "--api-key-file", file("secret"), "--bearer-token-file", file("secret")},
+		"sigv4":   {"--sigv4", "execute-api/us-east-1"}, // whose session token is the secret
+	} {
+		args := append([]string{
+			"replay", "--target", srv.URL, "--concurrency", "1", "--duration", "1s",
+			"--out", file("run.json"), "--html", file("run.html"), "--hlog", file("run.hlog"), "-o", "markdown",
+		}, flags...)
 		cmd := exec.CommandContext(t.Context(), binary(t), args...)
+		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=key-"+canary, "AWS_SECRET_ACCESS_KEY="+canary, "AWS_SESSION_TOKEN="+canary+strings.Repeat("/token+", 40))
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Start(); err != nil {

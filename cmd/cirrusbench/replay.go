@@ -190,7 +190,7 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	warnOrder(e, o, plan, corpus)
 	warnBacklog(e, o.timestamps, plan, corpus)
 
-	x := &execution{e: e, o: o, corpus: corpus, sender: sender, target: target, labels: labels, objectives: objectives, secrets: secrets(header, o.target)}
+	x := &execution{e: e, o: o, corpus: corpus, sender: sender, target: target, labels: labels, objectives: objectives, secrets: o.secrets(header, o.target)}
 	if o.findMax {
 		return x.findMax(ctx, pc)
 	}
@@ -377,30 +377,28 @@ func keyValues(flag string, pairs []string) (map[string]string, error) {
 	return m, nil
 }
 
-// secrets are the values that a target might repeat in an answer: keys and tokens, and whatever stands in the query.
-func secrets(header map[string]string, target string) []string {
-	var all []string
-	add := func(s string) {
-		if len(s) >= 4 { // shorter ones hide nothing and would tear words apart
-			all = append(all, s)
-		}
-	}
-	for _, name := range []string{"Authorization", "X-Api-Key"} {
-		add(strings.TrimPrefix(header[name], "Bearer "))
-	}
+// secrets are the values that a target might repeat in an answer, in all their forms: keys and tokens, and whatever
+// stands in the query. Those of AWS are known once the sender is made.
+func (o *targetFlags) secrets(header map[string]string, target string) []string {
+	values := []string{header["X-Api-Key"], header["Authorization"], strings.TrimPrefix(header["Authorization"], "Bearer ")}
+	values = append(values, o.credentials...)
 	if _, query, ok := strings.Cut(target, "?"); ok {
-		for pair := range strings.SplitSeq(query, "&") { // as it goes on the wire
-			_, v, _ := strings.Cut(pair, "=")
-			add(v)
-		}
-		parsed, _ := url.ParseQuery(query) // what can be read of it
-		for _, values := range parsed {
-			for _, v := range values {
-				add(v)
+		query, _, _ = strings.Cut(query, "#")
+		for pair := range strings.SplitSeq(query, "&") {
+			_, v, named := strings.Cut(pair, "=")
+			if !named {
+				v = pair
+			}
+			values = append(values, v) // as it goes on the wire
+			if decoded, err := url.QueryUnescape(v); err == nil {
+				values = append(values, decoded)
+			}
+			if decoded, err := url.PathUnescape(v); err == nil { // which leaves + as it is
+				values = append(values, decoded)
 			}
 		}
 	}
-	return all
+	return replay.Secrets(values...)
 }
 
 // destination names the endpoint in source–destination pairs.

@@ -69,27 +69,35 @@ func (o *targetFlags) newLambdaSender(ctx context.Context, e *env, spec string, 
 	if err != nil {
 		return nil, err
 	}
-	return newLambda(ctx, e, spec, replay.LambdaConfig{MaxInFlight: maxInFlight, Header: header})
+	s, hidden, err := newLambda(ctx, e, spec, replay.LambdaConfig{MaxInFlight: maxInFlight, Header: header})
+	if err != nil {
+		return nil, err
+	}
+	o.credentials = append(o.credentials, hidden...)
+	return s, nil
 }
 
-// newLambda makes what invokes the function that spec names; c holds all but the target and the user agent.
-func newLambda(ctx context.Context, e *env, spec string, c replay.LambdaConfig) (*replay.LambdaSender, error) {
+// newLambda makes what invokes the function that spec names; c holds all but the target and the user agent. It returns
+// also what of its credentials must not be shown.
+func newLambda(ctx context.Context, e *env, spec string, c replay.LambdaConfig) (*replay.LambdaSender, []string, error) {
 	t, err := replay.ParseLambdaTarget(spec)
 	if err != nil {
-		return nil, usagef("give the target as lambda://FUNCTION or lambda://FUNCTION:ALIAS", "%v", err)
+		return nil, nil, usagef("give the target as lambda://FUNCTION or lambda://FUNCTION:ALIAS", "%v", err)
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
+		return nil, nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
 	if cfg.Region == "" {
-		return nil, withHint(errors.New("no AWS region is set"), "set AWS_REGION, such as AWS_REGION=us-east-1")
+		return nil, nil, withHint(errors.New("no AWS region is set"), "set AWS_REGION, such as AWS_REGION=us-east-1")
 	}
-	if _, err := cfg.Credentials.Retrieve(ctx); err != nil { // before anything is timed
-		return nil, withHint(fmt.Errorf("finding AWS credentials: %w", err), credentialsHint(e.getenv))
+	hidden, err := awsCredentials(ctx, e, cfg)
+	if err != nil {
+		return nil, nil, err
 	}
 	c.Target, c.UserAgent = t, "cirrusbench/"+tool().Version
-	return replay.NewLambdaSender(cfg, c)
+	s, err := replay.NewLambdaSender(cfg, c)
+	return s, hidden, err
 }
 
 func credentialsHint(getenv func(string) string) string {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/pflag"
@@ -34,6 +35,8 @@ type targetFlags struct {
 	retryFor               time.Duration
 	billedFrom             string
 	billedWait             time.Duration
+
+	credentials []string // of AWS, those that making senders came upon: see secrets
 }
 
 func (o *targetFlags) add(f *pflag.FlagSet) {
@@ -123,7 +126,7 @@ func (o *targetFlags) newHTTPSender(ctx context.Context, e *env, target string, 
 		return nil, err
 	}
 	if o.sigv4 != "" {
-		if c.Sign, err = newSigner(ctx, o.sigv4, e.getenv); err != nil {
+		if c.Sign, err = o.newSigner(ctx, e); err != nil {
 			return nil, err
 		}
 	}
@@ -237,21 +240,31 @@ func (o *targetFlags) proxyFor(target string) (func(*http.Request) (*url.URL, er
 	return http.ProxyFromEnvironment, nil
 }
 
-// newSigner returns a function that signs requests with AWS Signature Version 4 and the credentials of the
-// SDK's usual chain. It is wired here so that the engine knows nothing of AWS.
-func newSigner(ctx context.Context, spec string, getenv func(string) string) (func(context.Context, *http.Request, string) error, error) {
-	service, region, _ := strings.Cut(spec, "/")
+// awsCredentials looks for credentials before anything is timed and returns what of them must not be shown.
+func awsCredentials(ctx context.Context, e *env, cfg aws.Config) ([]string, error) {
+	k, err := cfg.Credentials.Retrieve(ctx)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("finding AWS credentials: %w", err), credentialsHint(e.getenv))
+	}
+	return []string{k.AccessKeyID, k.SecretAccessKey, k.SessionToken}, nil
+}
+
+// newSigner returns a function that signs requests with AWS Signature Version 4 and the credentials of the SDK's usual
+// chain, which it notes for secrets. It is wired here so that the engine knows nothing of AWS.
+func (o *targetFlags) newSigner(ctx context.Context, e *env) (func(context.Context, *http.Request, string) error, error) {
+	service, region, _ := strings.Cut(o.sigv4, "/")
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(region))
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	credentials := cfg.Credentials
-	if _, err := credentials.Retrieve(ctx); err != nil { // before anything is timed
-		return nil, withHint(fmt.Errorf("finding AWS credentials: %w", err), credentialsHint(getenv))
+	hidden, err := awsCredentials(ctx, e, cfg)
+	if err != nil {
+		return nil, err
 	}
+	o.credentials = append(o.credentials, hidden...)
 	signer := v4.NewSigner()
 	return func(ctx context.Context, r *http.Request, bodySHA256 string) error {
-		k, err := credentials.Retrieve(ctx) // cached; renewed shortly before it expires
+		k, err := cfg.Credentials.Retrieve(ctx) // cached; renewed shortly before it expires
 		if err != nil {
 			return fmt.Errorf("renewing AWS credentials: %w", err)
 		}

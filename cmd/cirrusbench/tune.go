@@ -257,7 +257,7 @@ func (o *tuneOptions) invoke(ctx context.Context, e *env, args []string) ([]cost
 		if !isLambda(name) {
 			return nil, nil, usagef("give functions only, or files only", "%s is no lambda:// target", arg)
 		}
-		senders[i], err = newLambda(ctx, e, name, replay.LambdaConfig{MaxInFlight: 1, Record: func(v lambdalog.Invocation) {
+		senders[i], _, err = newLambda(ctx, e, name, replay.LambdaConfig{MaxInFlight: 1, Record: func(v lambdalog.Invocation) {
 			if memory != 0 {
 				v.Memory = memory
 			}

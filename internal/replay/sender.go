@@ -285,6 +285,12 @@ func (s *HTTPSender) Send(ctx context.Context, r *Outgoing) Response {
 			_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
 		}
 		out.Message = oneLine(string(msg))
+		if s.sign != nil && out.Message != "" {
+			// AWS answers a wrong signature with all that was signed. Credentials are renewed, so the caller cannot know them.
+			for _, secret := range Secrets(signature(req.Header)...) {
+				out.Message = mask(out.Message, secret)
+			}
+		}
 	}
 	if err != nil {
 		return Response{Err: fmt.Errorf("reading the answer: %w", err), Timeout: isTimeout(err)}
@@ -349,12 +355,16 @@ func errorClass(r Response) string {
 
 // oneLine keeps an example printable: control characters become spaces, and it is cut at maxMessage.
 func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
+	s = strings.TrimSpace(printable(s))
+	return s[:min(len(s), maxMessage)]
+}
+
+// printable replaces control characters by spaces, and what is no text by a question mark.
+func printable(s string) string {
+	return strings.ToValidUTF8(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, s)
-	s = strings.TrimSpace(strings.ToValidUTF8(s, "?"))
-	return s[:min(len(s), maxMessage)]
+	}, s), "?")
 }
