@@ -35,7 +35,7 @@ func Shift(v Version, decoded []byte, deltaMS int64) error {
 	return shiftStamps(decoded, stamps, deltaMS)
 }
 
-var stampFinders = sync.Pool{New: func() any { return new(stampFinder) }}
+var stampFinders = sync.Pool{New: func() any { return new(stampFinder) }} //nolint:gochecknoglobals // a cache of memory
 
 // stamp is a timestamp in a message. When its field comes more than once the last one counts, as for every reader.
 type stamp struct {

@@ -48,15 +48,15 @@ func (t *Template) Append(dst []byte, deltaMS int64, value string) ([]byte, erro
 		return dst, fmt.Errorf("a template for values of %d bytes does not fit %q", t.width, value)
 	}
 	begin := len(dst)
-	out := append(dst, t.message...)
-	b := out[begin:]
+	dst = append(dst, t.message...)
+	b := dst[begin:]
 	for _, at := range t.values {
 		copy(b[at:], value)
 	}
 	if deltaMS != 0 {
 		if err := shiftStamps(b, t.stamps, deltaMS); err != nil {
-			return dst, err
+			return dst[:begin], err
 		}
 	}
-	return out, nil
+	return dst, nil
 }

@@ -23,6 +23,7 @@ import (
 func TestStallBeyondTheLookahead(t *testing.T) {
 	corpus := bundled(t)
 	see := func(t *testing.T, lookahead int64) (run *stats.Run, bodies map[string]int) {
+		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			var begin time.Time
 			bodies = map[string]int{}

@@ -636,7 +636,7 @@ func (e *engine) work(ctx context.Context, rec *stats.Recorder) {
 		if over || isClosed(e.interrupted) {
 			e.budget.release(j.budget) // the preparer may wait for it
 		} else {
-			e.send(j, rec)
+			e.send(j, rec) //nolint:contextcheck // what is sent is waited for
 		}
 		if done != nil {
 			e.jobs.Put(done)

@@ -9,7 +9,7 @@ import (
 // in the kernel, and Go hands its processor to other goroutines meanwhile. When all of them have something to do, as
 // after a server that has stood still, it would have to wait for one to come free, and what is due with it. The kernel
 // still decides who runs, and it favours whoever has slept.
-var spare struct {
+var spare struct { //nolint:gochecknoglobals // what it counts is the process'
 	sync.Mutex
 
 	runs, processors int // guarded by Mutex: how many runs have it, and what there was before
