@@ -5,7 +5,8 @@
 // # Promises
 //
 //   - Append returns nil after fdatasync. Appends that wait at the same time share one
-//     sync (group commit), so durability costs a sync a group and not one a request.
+//     sync (group commit), so durability costs a sync a group and not one a request. A
+//     sync is put off a little when more are about to come.
 //   - One bad record costs one record. Each has a CRC-32C of its header and one of its
 //     body; what fails is copied to quarantine/, counted and passed over, and reading
 //     goes on at the next record.

@@ -60,6 +60,9 @@ const (
 	// groupBytes bounds what one sync makes durable, and with it the write buffer.
 	groupBytes = 4 << 20
 	tick       = time.Second
+	// maxGather bounds how long a sync is put off for more records, however slow the
+	// disk is.
+	maxGather = 2 * time.Millisecond
 )
 
 // Options are the choices of a queue. The zero value of each field stands for its
@@ -200,6 +203,7 @@ type Queue struct {
 	closed   bool
 	waiting  []*appending
 	reserved int64 // bytes of waiting
+	want     int   // with fewer records waiting the committer is left alone
 	next     uint64
 	segs     []*segment // not all delivered, ascending; the last may be active
 	kept     []*segment // delivered, ascending
@@ -217,6 +221,8 @@ type Queue struct {
 	dirty  bool // written and not synced
 	synced time.Time
 	ticks  int
+	last   [2]syncedGroup // the last two groups that were synced, the later one first
+	gather *time.Timer
 }
 
 // segmentWriter is the file of the active segment.
@@ -237,6 +243,12 @@ func createSegment(path string) (segmentWriter, error) {
 		return nil, err
 	}
 	return osSegment{f}, nil
+}
+
+// syncedGroup is what one sync made durable.
+type syncedGroup struct {
+	records int
+	took    time.Duration // the sync
 }
 
 // appending is a record on its way to the disk.
@@ -284,8 +296,11 @@ func (q *Queue) Append(ctx context.Context, r *Record) (uint64, error) {
 	}
 	q.waiting = append(q.waiting, a)
 	q.reserved += a.size
+	enough := len(q.waiting) >= q.want
 	q.mu.Unlock()
-	q.kick()
+	if enough {
+		q.kick()
+	}
 	select {
 	case err := <-a.done:
 		return r.Seq, err
@@ -401,10 +416,14 @@ func (q *Queue) commit() {
 	defer close(q.done)
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	q.gather = time.NewTimer(0)
+	defer q.gather.Stop()
 	for {
 		select {
 		case <-q.wake:
+			q.awaitOthers()
 			for q.commitGroup() {
+				q.awaitOthers()
 			}
 		case <-t.C:
 			q.maintain(time.Now())
@@ -416,6 +435,56 @@ func (q *Queue) commit() {
 			return
 		}
 	}
+}
+
+// awaitOthers lets the first records of a group wait for others to share their sync
+// with, when others are about to come.
+//
+// Senders that one sync has answered come back together. Had the first of them the next
+// sync for itself, the others would wait for that one and then for their own, during
+// which no sender is left to be served: with 32 senders, groups of 1 and of 31 take
+// turns, and the processors rest. So a sync is put off until half of the senders are
+// there; the last two groups together are all of them. The other half is served
+// meanwhile. It is put off for four times what a sync takes at most, and only while
+// others keep coming. A sender that is alone, or comes when the others did not, waits
+// for nobody.
+func (q *Queue) awaitOthers() {
+	want := (q.last[0].records + q.last[1].records) / 2
+	// The time of a sync includes what the goroutine waits for a processor afterwards,
+	// so the shorter one is the truer.
+	step := min(q.last[0].took, q.last[1].took)
+	gone := time.Since(q.synced)
+	if want < 2 || gone >= min(step, maxGather) {
+		return
+	}
+	limit := min(4*step, maxGather)
+	for n, few := q.fewerWait(want); few && gone < limit; gone = time.Since(q.synced) {
+		q.gather.Reset(min(step, limit-gone))
+		var now int
+		for pause := true; pause && few; now, few = q.fewerWait(want) {
+			select {
+			case <-q.wake: // possibly of a record that n counts
+			case <-q.gather.C:
+				pause = false
+			}
+		}
+		if now == n {
+			break // nobody came
+		}
+		n = now
+	}
+	q.fewerWait(0)
+}
+
+// fewerWait says how many records wait, and whether it is worth while to wait for more,
+// up to want. Until it is called again, Append wakes the committer for the record that
+// makes them as many, and for no other.
+func (q *Queue) fewerWait(want int) (n int, few bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.want = want
+	n = len(q.waiting)
+	return n, n > 0 && n < want && q.reserved < groupBytes && !q.closed
 }
 
 // commitGroup makes what waits durable; false when nothing does.
@@ -487,12 +556,16 @@ func (q *Queue) sync(records int) error {
 	began := time.Now()
 	err := q.file.Sync()
 	q.synced = time.Now()
+	took := q.synced.Sub(began)
+	if records > 0 {
+		q.last = [2]syncedGroup{{records, took}, q.last[0]}
+	}
 	q.dirty = false
 	q.mu.Lock()
 	q.stats.Syncs++
 	q.mu.Unlock()
 	if q.opt.OnSync != nil {
-		q.opt.OnSync(q.synced.Sub(began), records)
+		q.opt.OnSync(took, records)
 	}
 	return err
 }
