@@ -2,226 +2,183 @@ package stats
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 )
 
 // sample is a latency as somebody has it: in any unit, exact.
-type sample interface{ ~int32 | ~float64 }
+type sample interface{ int32 | float64 }
 
-// picker finds order statistics of rows without sorting them: it counts values into buckets of equal width, looks up in
-// which bucket a rank falls, and sorts only what is in that bucket. That is one pass to count and one to gather, at
-// two to three nanoseconds a value together, where sorting takes twenty times as long. All rows share one division into
-// buckets, so that their counts add up to those of all rows pooled.
+// picker finds order statistics of rows without sorting them. A small sample tells between which two values the lowest rank lies, and
+// above which all others: a [sieve] aimed so keeps a fifth of the values and counts the rest, and what it keeps goes through
+// the next sieve, until there is little enough left for quickselect.
 //
-// Nothing but speed depends on where the buckets lie: they only have to ascend.
+// Nothing but speed depends on the sample: a sieve knows when a rank has escaped it, and is aimed again, wider. The positions
+// of a sample are random, so that no order of the values can make that happen often.
 type picker[T sample] struct {
-	lo, scale float64
-	index     []uint16 // by value of a row: its bucket
-	counts    []uint32 // by bucket, of a row
-	pooled    []int64  // by bucket, of all rows
-	list      []uint8  // by bucket: 1 + the list that gathers it, 0 = none; and inPool
-	lists     [][]T
-	n         int64
-	expected  []uint8 // by bucket: inPool where a rank of all rows together is expected
-	pool      []T     // the values of those buckets, of all rows
+	random random
+	sieves []*sieve[T] // by depth
+	spare  []T
+	drawn  []T // a sample
 }
-
-// inPool marks a bucket that is gathered for all rows together.
-const inPool = 0x80
 
 const (
-	pickBuckets = 1 << 12 // their counts fit into the first-level cache
-	pickSamples = 1 << 10
-	// sortBelow is how many gathered values are sorted at once instead of being divided again.
-	sortBelow = 1 << 12
+	// selectBelow is how many values quickselect is faster for than another sieve.
+	selectBelow = 600
+	// aimErrors is how many standard errors of the sample a sieve lets through to either side of a rank, at first. More
+	// keep more, fewer miss more often; another pass is cheap.
+	aimErrors = 3
+	// aimErrorsPooled is the same for all rows together, of which another pass is not cheap.
+	aimErrorsPooled = 4.5
+	// aimErrorsMost is where aiming ends: only values that cannot be compared escape so wide a sieve.
+	aimErrorsMost = 100
+	// mostRanks is how many ranks there are to find: the smallest, and two for each of five quantiles.
+	mostRanks = 11
 )
 
-// newPicker divides the range of a sample of the rows into buckets. What lies outside goes into the first and the last.
-func newPicker[T sample](rows [][]T) *picker[T] {
-	p := &picker[T]{
-		counts: make([]uint32, pickBuckets), pooled: make([]int64, pickBuckets), list: make([]uint8, pickBuckets), scale: 1,
-		expected: make([]uint8, pickBuckets),
-	}
-	some := sampleOf(rows, pickSamples)
-	if len(some) == 0 {
-		return p
-	}
-	p.lo = float64(some[0])
-	// The largest of a thousand is an outlier more often than not: leave the values above to the last bucket.
-	width := float64(some[len(some)-1-len(some)/256]) - p.lo
-	if width <= 0 {
-		width = float64(some[len(some)-1]) - p.lo
-	}
-	if width > 0 {
-		if s := (pickBuckets - 2) / (1.25 * width); !math.IsInf(s, 0) {
-			p.scale = s
-		}
-	}
-	return p
+func (p *picker[T]) spareFor(n int) []T {
+	p.spare = slices.Grow(p.spare[:0], n)
+	return p.spare[:n]
 }
 
-// sampleOf returns about n of the values, evenly spread, ascending.
-func sampleOf[T sample](rows [][]T, n int) []T {
-	var total int
-	for _, row := range rows {
-		total += len(row)
-	}
-	var some []T
-	step := total/n + 1
-	at := 0
-	for _, row := range rows {
-		for ; at < len(row); at += step {
-			some = append(some, row[at])
-		}
-		at -= len(row)
-	}
-	slices.Sort(some)
-	return some
+// pick returns the values at deltaRanks of n values, those of parts.
+func (p *picker[T]) pick(parts [][]T, n int64) []T {
+	ranks := deltaRanks(n)
+	values := make([]T, len(ranks))
+	p.find(parts, ranks, values, 0)
+	return values
 }
 
-// expect has row keep for all the values around those ranks of all rows together that D2 to D5 need: which buckets hold
-// them is known from a sample with near certainty. Without it, all has to read every row again.
-func (p *picker[T]) expect(rows [][]T) {
-	some := sampleOf(rows, 1<<14)
-	m := float64(len(some))
-	// Four standard errors to either side.
-	at := func(q, errors float64) int {
-		rank := m*q + errors*math.Sqrt(m*q*(1-q))
-		return p.bucket(some[int(min(max(rank, 0), m-1))])
+// find puts the values at ranks, which ascend, of all parts together into out. The parts stay as they are. depth is how many
+// sieves they have been through.
+func (p *picker[T]) find(parts [][]T, ranks []int64, out []T, depth int) {
+	if len(ranks) == 0 {
+		return
 	}
-	for b := at(qMedian, -4); b <= at(qMedian, 4); b++ {
-		p.expected[b] = inPool
+	var n int64
+	for _, part := range parts {
+		n += int64(len(part))
 	}
-	for b := at(qD2, -4); b < pickBuckets; b++ {
-		p.expected[b] = inPool
+	if depth == len(p.sieves) {
+		p.sieves = append(p.sieves, &sieve[T]{})
 	}
-	p.expected[0] = inPool // for the smallest
-}
-
-// bucket must ascend with v. Values are finite, and so is their difference to lo.
-func (p *picker[T]) bucket(v T) int {
-	x := (float64(v) - p.lo) * p.scale
-	if x < 0 {
-		return 0
-	}
-	if x > pickBuckets-1 {
-		return pickBuckets - 1
-	}
-	return int(x)
-}
-
-// row returns the order statistics of a row at ranks, which ascend, in ranks' order, and adds the row to the pool.
-func (p *picker[T]) row(row []T, ranks []int64) []T {
-	clear(p.counts)
-	if cap(p.index) < len(row) {
-		p.index = make([]uint16, len(row))
-	}
-	index := p.index[:len(row)]
-	counts := (*[pickBuckets]uint32)(p.counts)
-	for i, v := range row {
-		b := uint16(p.bucket(v)) % pickBuckets
-		index[i] = b
-		counts[b]++
-	}
-	p.n += int64(len(row))
-	for b, n := range counts {
-		p.pooled[b] += int64(n)
-	}
-	found := p.find(ranks, func(b int) int64 { return int64(counts[b]) })
-	list := (*[pickBuckets]uint8)(p.list)
-	for i, b := range index {
-		k := list[b%pickBuckets]
-		if k == 0 {
-			continue
+	s := p.sieves[depth]
+	for errors := float64(aimErrors); n > selectBelow && errors < aimErrorsMost; errors *= 2 {
+		if !p.aim(s, parts, n, ranks, errors) {
+			_, to := nearRanks(ranks)
+			p.find(parts, ranks[:to], out[:to], depth)
+			p.find(parts, ranks[to:], out[to:], depth)
+			return
 		}
-		if k&inPool != 0 {
-			p.pool = append(p.pool, row[i])
+		for _, part := range parts {
+			s.sift(part)
 		}
-		if k &^= inPool; k != 0 {
-			p.lists[k-1] = append(p.lists[k-1], row[i])
-		}
-	}
-	return p.resolve(found)
-}
-
-// all returns the order statistics of all rows together; each must have gone through row before.
-func (p *picker[T]) all(rows [][]T, ranks []int64) []T {
-	found := p.find(ranks, func(b int) int64 { return p.pooled[b] })
-	list := (*[pickBuckets]uint8)(p.list)
-	for _, k := range list {
-		if k != 0 && k&inPool == 0 { // not as expected
-			clear(p.expected)
-			found = p.find(ranks, func(b int) int64 { return p.pooled[b] })
-			p.pool = nil
+		if int64(len(s.kept)) > n/8*7 {
 			break
 		}
-	}
-	if p.pool != nil {
-		rows = [][]T{p.pool}
-	}
-	for _, row := range rows {
-		for _, v := range row {
-			if k := list[p.bucket(v)%pickBuckets] &^ inPool; k != 0 {
-				p.lists[k-1] = append(p.lists[k-1], v)
-			}
+		if p.resolve(s, parts, ranks, out, depth+1) {
+			return
 		}
 	}
-	return p.resolve(found)
+	s.kept = s.kept[:0]
+	for _, part := range parts {
+		s.kept = append(s.kept, part...)
+	}
+	var scratch [mostRanks]int64
+	selectRanks(&p.random, s.kept, p.spareFor(len(s.kept)), scratch[:copy(scratch[:], ranks)], out)
 }
 
-// place is where a rank lies: in a list, so many values from its first.
-type place struct {
-	list int
-	rank int64
+// resolve puts the values at ranks of parts, all of which have gone through s, into out. It returns false when a rank has
+// escaped.
+func (p *picker[T]) resolve(s *sieve[T], parts [][]T, ranks []int64, out []T, depth int) bool {
+	var (
+		indexes [mostRanks]int64
+		at      [mostRanks]int
+		values  [mostRanks]T
+		n       int
+	)
+	for i, rank := range ranks {
+		index, v, ok := s.find(rank, parts)
+		switch {
+		case !ok:
+			return false
+		case index < 0:
+			out[i] = v
+		default:
+			indexes[n], at[n] = index, i
+			n++
+		}
+	}
+	near := n
+	if len(s.kept) > selectBelow {
+		_, near = nearRanks(indexes[:n])
+	}
+	kept := [][]T{s.kept}
+	p.find(kept, indexes[:near], values[:near], depth)
+	p.find(kept, indexes[near:n], values[near:n], depth)
+	for i := range n {
+		out[at[i]] = values[i]
+	}
+	return true
 }
 
-// find says which buckets hold ranks and prepares a list for each.
-func (p *picker[T]) find(ranks []int64, count func(b int) int64) []place {
-	copy(p.list, p.expected)
-	for i := range p.lists {
-		p.lists[i] = p.lists[i][:0]
+// nearRanks returns which of the ranks a sieve gets at between its bounds: from the lowest that needs one, and so not rank 0, to that
+// next to it.
+func nearRanks(ranks []int64) (from, to int) {
+	if len(ranks) > 0 && ranks[0] == 0 {
+		from++
 	}
-	found := make([]place, 0, len(ranks))
-	lists := 0
-	var before int64
-	for b := 0; b < pickBuckets && len(found) < len(ranks); b++ {
-		n := count(b)
-		for len(found) < len(ranks) && ranks[len(found)] < before+n {
-			if p.list[b]&^inPool == 0 {
-				if lists++; len(p.lists) < lists {
-					p.lists = append(p.lists, nil)
-				}
-				p.list[b] |= uint8(lists)
-			}
-			found = append(found, place{int(p.list[b]&^inPool) - 1, ranks[len(found)] - before})
-		}
-		before += n
+	to = from
+	for to < len(ranks) && ranks[to] <= ranks[from]+1 {
+		to++
 	}
-	return found
+	return from, to
 }
 
-// resolve finds the values at places in the gathered lists.
-func (p *picker[T]) resolve(found []place) []T {
-	values := make([]T, 0, len(found))
-	for len(found) > 0 {
-		k := found[0].list
-		list := p.lists[k]
-		var ranks []int64
-		for len(ranks) < len(found) && found[len(ranks)].list == k {
-			ranks = append(ranks, found[len(ranks)].rank)
-		}
-		found = found[len(ranks):]
-		// A bucket that holds nearly everything, or one value again and again, is not to be divided for ever.
-		if len(list) <= sortBelow || int64(len(list)) > p.n/4*3 {
-			slices.Sort(list)
-			for _, r := range ranks {
-				values = append(values, list[r])
-			}
-			continue
-		}
-		values = append(values, newPicker([][]T{list}).row(list, ranks)...)
+// aim empties s and makes it ready for the n values of parts and the ranks among them that are to be found, errors standard
+// errors of a sample to either side. It returns false when the lowest rank and the others are too close for that.
+func (p *picker[T]) aim(s *sieve[T], parts [][]T, n int64, ranks []int64, errors float64) bool {
+	s.reset()
+	from, to := nearRanks(ranks)
+	if from == to {
+		return true
 	}
-	return values
+	// So large that the sample costs about as much as what is kept because it is small.
+	log := max(5, bits.Len64(uint64(n))*2/3-3)
+	m := float64(int64(1) << log)
+	at := func(rank int64, errors float64) float64 {
+		q := (float64(rank) + 0.5) / float64(n)
+		return math.Floor(m*q + errors*math.Sqrt(m*q*(1-q)) + math.Copysign(1, errors))
+	}
+	lo, hi, tail := max(at(ranks[from], -errors), -1), min(at(ranks[to-1], errors), m), m
+	if to < len(ranks) {
+		tail = at(ranks[to], -errors)
+		switch {
+		case tail > hi:
+		case m-lo > m/4:
+			return false
+		default: // keep all from the lowest rank
+			hi, tail = m, m
+		}
+	}
+	p.drawn = draw(&p.random, p.drawn, parts, n, log)
+	s.lo, s.hi = bounds[T]()
+	bound := [3]*T{&s.lo, &s.hi, &s.tail}
+	var indexes [3]int64
+	var values [3]T
+	some := 0
+	for i, index := range [3]float64{lo, hi, tail} {
+		if index >= 0 && index < m {
+			indexes[some], bound[some] = int64(index), bound[i]
+			some++
+		}
+	}
+	selectRanks(&p.random, p.drawn, p.spareFor(len(p.drawn)), indexes[:some], values[:some])
+	for i := range some {
+		*bound[i] = values[i]
+	}
+	s.kept = slices.Grow(s.kept, int(1.1*(hi-lo+m-tail)/m*float64(n))+siftSlack)
+	return true
 }
 
 // deltaRanks are the ranks behind the median and D2 to D5 of n values, and the smallest, ascending and without
@@ -261,21 +218,35 @@ func ExactDeltas[T sample](keys []PairKey, rows [][]T, unitMS float64) *Deltas {
 	}
 	slices.SortFunc(order, func(a, b int) int { return keys[a].Compare(keys[b]) })
 	d := &Deltas{Method: DeltaExact, Pairs: make([]PairDeltas, 0, len(order))}
-	p := newPicker(rows)
-	if len(order) > 1 {
-		p.expect(rows)
+	// All rows together are sifted row by row, while a row is still in the cache.
+	var p picker[T]
+	pooled := &sieve[T]{}
+	for _, i := range order {
+		d.Used += int64(len(rows[i]))
+	}
+	pooledRanks := deltaRanks(d.Used)
+	together := len(order) > 1
+	if together {
+		together = p.aim(pooled, rows, d.Used, pooledRanks, aimErrorsPooled)
 	}
 	for _, i := range order {
 		n := int64(len(rows[i]))
-		ranks := deltaRanks(n)
-		d.Used += n
-		d.Pairs = append(d.Pairs, PairDeltas{keys[i].Source, keys[i].Destination, pickedDeltaSet(n, ranks, p.row(rows[i], ranks), unitMS)})
+		if together {
+			pooled.sift(rows[i])
+		}
+		d.Pairs = append(d.Pairs, PairDeltas{keys[i].Source, keys[i].Destination, pickedDeltaSet(n, deltaRanks(n), p.pick(rows[i:i+1], n), unitMS)})
 	}
 	d.Rows = d.Used
 	d.Summary = summarize(d.Pairs)
-	if d.Used > 0 {
-		ranks := deltaRanks(d.Used)
-		d.Pooled = pickedDeltaSet(d.Used, ranks, p.all(rows, ranks), unitMS)
+	switch {
+	case len(order) == 1:
+		d.Pooled = d.Pairs[0].DeltaSet
+	case len(order) > 1:
+		values := make([]T, len(pooledRanks))
+		if !together || !p.resolve(pooled, rows, pooledRanks, values, 0) {
+			p.find(rows, pooledRanks, values, 0)
+		}
+		d.Pooled = pickedDeltaSet(d.Used, pooledRanks, values, unitMS)
 	}
 	return d
 }
