@@ -106,9 +106,13 @@ const sendBuffer = 256 << 10
 // keepAlive is how often the kernel asks for a peer that says nothing.
 const keepAlive = 30 * time.Second
 
-// staleAfter is how long a connection may rest before it is looked at for having been closed by the
-// server. Looking costs a system call.
+// staleAfter is how long a connection of the event loop may rest before it is looked at for having been closed by the
+// server, beyond what the loop is told of it. Looking costs a system call.
 const staleAfter = 5 * time.Millisecond
+
+// restsFor is the same for connections of workers, which nobody watches while they rest. It is short, so that bytes
+// that nobody asked for are seen, and long enough for a busy connection to be spared the system call.
+const restsFor = 100 * time.Microsecond
 
 // connect returns an idle connection that still stands, or a new one. A request is never sent twice: a
 // connection that dies under it is a failure that the run counts.
@@ -124,7 +128,7 @@ func (s *RawSender) connect(ctx context.Context, r *Outgoing) (*rawConn, error) 
 		s.idle[last] = nil
 		s.idle = s.idle[:last]
 		s.mu.Unlock()
-		if r.Now.Sub(c.used) < staleAfter && !r.Now.IsZero() || !c.closedByPeer() {
+		if r.Now.Sub(c.used) < restsFor && !r.Now.IsZero() || !c.stale() {
 			return c, nil
 		}
 		_ = c.conn.Close()
@@ -163,7 +167,8 @@ func (s *RawSender) dial(ctx context.Context, r *Outgoing) (*rawConn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	if s.tls != nil {
-		t := tls.Client(conn, s.tls)
+		c.under = &tlsTransport{Conn: conn}
+		t := tls.Client(c.under, s.tls)
 		hs, cancel := context.WithTimeout(ctx, s.timeout)
 		defer cancel()
 		if !r.Deadline.IsZero() {
@@ -173,7 +178,7 @@ func (s *RawSender) dial(ctx context.Context, r *Outgoing) (*rawConn, error) {
 		if err := t.HandshakeContext(hs); err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
-		c.conn, c.encrypted = t, true
+		c.conn = t
 	}
 	return c, nil
 }
@@ -187,15 +192,16 @@ type headKey struct {
 
 // rawConn is one connection. One request at a time uses it.
 type rawConn struct {
-	conn      net.Conn
-	raw       syscall.RawConn
-	encrypted bool
-	sender    *RawSender
-	used      time.Time
-	armed     time.Time // the read deadline that is set; it may be too early, see fill
-	deadline  time.Time // of the request under way
-	canceled  atomic.Bool
-	reusable  bool
+	conn     net.Conn
+	raw      syscall.RawConn
+	under    *tlsTransport // what a TLS connection runs on; nil without TLS
+	sender   *RawSender
+	used     time.Time
+	armed    time.Time // the read deadline that is set; it may be too early, see fill
+	deadline time.Time // of the request under way
+	canceled atomic.Bool
+	reusable bool
+	full     bool // the last read took as much as there was room for: the kernel may have more
 
 	heads  map[headKey][]byte // up to "Content-Length: "
 	out    []byte
@@ -205,32 +211,104 @@ type rawConn struct {
 	answer answerReader
 
 	peek      func(fd uintptr) bool
-	peekGone  bool
 	peekBytes [1]byte
+	peekGone  bool // the connection has ended
+	peekMore  bool // there are bytes to read
 }
 
-// peekOnce looks whether the peer has closed, without waiting.
+// peekOnce looks what there is to be read, without waiting and without taking it.
 func (c *rawConn) peekOnce(fd uintptr) bool {
 	n, _, err := syscall.Recvfrom(int(fd), c.peekBytes[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	// Also bytes that nobody asked for make the connection unusable. TLS has records of its own to send.
-	c.peekGone = (err == nil && (n == 0 || !c.encrypted)) || (err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR))
+	c.peekMore = err == nil && n > 0
+	c.peekGone = (err == nil && n == 0) || (err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR))
 	return true
 }
 
+// look asks the kernel whether there are bytes to be read, and whether the connection has ended behind them.
+func (c *rawConn) look() (more, gone bool) {
+	if c.raw == nil {
+		return false, false
+	}
+	if c.raw.Read(c.peek) != nil {
+		return false, true
+	}
+	return c.peekMore, c.peekGone
+}
+
+// closedByPeer says whether the server has closed the connection or has said something.
 func (c *rawConn) closedByPeer() bool {
-	if c.answer.pending() {
+	more, gone := c.look()
+	return c.answer.pending() || more || gone
+}
+
+// leftover says whether there is more than the answer that was just read: what the server sent without having been
+// asked, or the end of the connection. It asks the kernel only if the last read leaves that open.
+func (c *rawConn) leftover() bool {
+	switch {
+	case c.answer.pending():
+		return true
+	case c.under == nil:
+		return c.full && c.closedByPeer()
+	}
+	// The TLS connection may hold what the kernel has no longer, and never says. This reads that and nothing else.
+	c.under.dry = true
+	_, err := c.conn.Read(c.answer.space())
+	c.under.dry = false
+	if !errors.Is(err, errDry) {
 		return true
 	}
-	if c.raw == nil {
+	if !c.under.full {
 		return false
 	}
-	return c.raw.Read(c.peek) != nil || c.peekGone
+	more, gone := c.look()
+	return more || gone
 }
+
+// stale says whether a connection that has rested must not be used again.
+func (c *rawConn) stale() bool {
+	more, gone := c.look()
+	if gone || !more || c.under == nil {
+		return gone || more
+	}
+	// TLS has messages of its own, such as tickets for later sessions, which it takes in while it reads; or it is the end.
+	if c.conn.SetReadDeadline(time.Now().Add(time.Millisecond)) != nil {
+		return true
+	}
+	_, err := c.conn.Read(c.answer.space())
+	return !isTimeout(err)
+}
+
+// tlsTransport is the connection that a TLS connection runs on.
+type tlsTransport struct {
+	net.Conn
+
+	dry  bool // reading yields nothing
+	full bool // the last read took as much as there was room for
+}
+
+// Read implements [net.Conn].
+func (t *tlsTransport) Read(b []byte) (int, error) {
+	if t.dry {
+		return 0, errDry
+	}
+	n, err := t.Conn.Read(b)
+	t.full = n == len(b)
+	return n, err
+}
+
+// errDry is what reading a dry tlsTransport ends with. To a TLS connection it is a timeout, which it survives.
+var errDry net.Error = dryError{}
+
+type dryError struct{}
+
+func (dryError) Error() string   { return "nothing is to be read now" }
+func (dryError) Timeout() bool   { return true }
+func (dryError) Temporary() bool { return true }
 
 // exchange sends one request and reads its answer.
 func (c *rawConn) exchange(r *Outgoing) Response {
 	c.reusable, c.deadline = false, r.Deadline
-	if c.encrypted || c.armed.IsZero() || c.armed.After(r.Deadline) {
+	if c.under != nil || c.armed.IsZero() || c.armed.After(r.Deadline) {
 		if err := c.arm(); err != nil {
 			return failure(err)
 		}
@@ -244,7 +322,7 @@ func (c *rawConn) exchange(r *Outgoing) Response {
 	if err != nil && resp.Err != nil {
 		return failure(err)
 	}
-	c.reusable = c.answer.reusable && whole && resp.Err == nil
+	c.reusable = c.answer.reusable && whole && resp.Err == nil && !c.leftover()
 	return resp
 }
 
@@ -270,7 +348,7 @@ func (c *rawConn) write(r *Outgoing) (whole bool, err error) {
 	c.out = append(c.out[:0], head...)
 	c.out = strconv.AppendInt(c.out, int64(len(r.Body)), 10)
 	c.out = append(c.out, "\r\n\r\n"...)
-	if c.encrypted || len(r.Body) < joinBelow {
+	if c.under != nil || len(r.Body) < joinBelow {
 		c.out = append(c.out, r.Body...)
 		c.pieces = [2][]byte{c.out, nil}
 		c.vec = c.pieces[:1]
@@ -279,12 +357,12 @@ func (c *rawConn) write(r *Outgoing) (whole bool, err error) {
 		c.vec = c.pieces[:]
 	}
 	// What surely fits into the kernel's buffer is written at once; a deadline that is set has no say then.
-	rearm := len(r.Body) >= joinBelow || c.encrypted
+	rearm := len(r.Body) >= joinBelow || c.under != nil
 	for {
 		limit := r.Deadline
 		if rearm {
 			// A TLS connection does not survive a write that timed out.
-			if slice := time.Now().Add(writeSlice); !c.encrypted && len(r.Body) >= joinBelow && (limit.IsZero() || slice.Before(limit)) {
+			if slice := time.Now().Add(writeSlice); c.under == nil && len(r.Body) >= joinBelow && (limit.IsZero() || slice.Before(limit)) {
 				limit = slice
 			}
 			if err = c.conn.SetWriteDeadline(limit); err != nil {
@@ -333,8 +411,9 @@ func (c *rawConn) readAnswer() Response {
 // fill reads more of the answer, or returns io.EOF.
 func (c *rawConn) fill() error {
 	for {
-		n, err := c.conn.Read(c.answer.space())
-		if n > 0 {
+		space := c.answer.space()
+		n, err := c.conn.Read(space)
+		if c.full = n == len(space); n > 0 {
 			c.answer.got(n)
 			return nil
 		}
