@@ -24,6 +24,9 @@ const (
 	maxHeaderBytes   = 1 << 20
 	maxDiscard       = 1 << 20 // of an answer's body; a longer one costs the connection
 	maxInformational = 100
+	// maxIdleBuffer is how much room a connection keeps between two answers. What answers need is less, unless a line
+	// of the header is long, and there can be tens of thousands of connections.
+	maxIdleBuffer = 16 << 10
 )
 
 // answer is what a response head says about what follows.
@@ -301,8 +304,12 @@ func (p *answerReader) chunkSize(l []byte) error {
 	return nil
 }
 
-// response is the complete answer.
+// response is the complete answer. The connection may rest from then on, so room that this answer alone needed is given
+// back.
 func (p *answerReader) response() Response {
+	if len(p.in) > maxIdleBuffer && !p.pending() {
+		p.in, p.r, p.w = nil, 0, 0
+	}
 	if p.resp.Status/100 != 2 {
 		p.resp.Message = oneLine(string(p.body.kept))
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -427,6 +428,49 @@ func TestAnswerIsBounded(t *testing.T) {
 		if !errors.Is(err, errLongHeader) {
 			t.Errorf("%s: %v after %d bytes", name, err, sent)
 		}
+	}
+}
+
+// TestLongAnswersLeaveNoMemory: connections that have carried an answer with a long header line do not keep the room
+// for it.
+func TestLongAnswersLeaveNoMemory(t *testing.T) {
+	const conns, long, limit = 48, 900 << 10, 16 << 20
+	for way, workers := range bothWays() {
+		t.Run(way, func(t *testing.T) {
+			header := strings.Repeat("x", long)
+			live := func() uint64 {
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				return m.HeapAlloc
+			}
+			var seen, grown atomic.Int64
+			together := make(chan struct{})
+			before := live()
+			url := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+				switch n := seen.Add(1); {
+				case n <= conns: // each on a connection of its own
+					if n == conns {
+						close(together)
+					}
+					<-together
+					w.Header().Set("X-Long", header)
+				case n == 3*conns:
+					grown.Store(int64(live()) - int64(before))
+				}
+				noContent(w, r)
+			})
+			run, err := execute(t.Context(), t, Config{
+				Corpus: oneObject(t, 300), Timestamps: Keep, Order: OrderNone, Timeout: time.Minute, Sender: newRaw(t, HTTPConfig{URL: url}),
+				Plan: mustPlan(t, PlanConfig{Concurrency: conns, Requests: 4 * conns, Loop: true, Objects: 1}),
+			}, workers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if run.Counts.OK != 4*conns || grown.Load() == 0 || grown.Load() > limit {
+				t.Errorf("%d connections take %d bytes after answers of %d bytes; counts %+v %+v", conns, grown.Load(), long, run.Counts, run.Errors)
+			}
+		})
 	}
 }
 
