@@ -136,10 +136,11 @@ func TestUnreadableBodyOfABareJob(t *testing.T) {
 				run, err := execute(ctx, t, Config{
 					Corpus: c, Timestamps: Shift, Order: OrderNone, MaxInFlight: 1, Timeout: time.Minute, Lookahead: 1,
 					Sender: newRaw(t, HTTPConfig{URL: url}),
-					Plan:   mustPlan(t, PlanConfig{RatePerS: 200, Requests: 40, Loop: true, Objects: len(c.Entries())}),
+					// An hour of it: the test would not end if the rest were waited for.
+					Plan: mustPlan(t, PlanConfig{RatePerS: 200, Requests: 720_000, Loop: true, Objects: len(c.Entries())}),
 				}, workers)
 				switch {
-				case interrupted && (err != nil || !run.Interrupted || run.Counts.Sent+run.Counts.NotSent != 40):
+				case interrupted && (err != nil || !run.Interrupted || run.Counts.Sent+run.Counts.NotSent != 720_000):
 					t.Errorf("interrupted: %v, %+v", err, run)
 				case !interrupted && (err == nil || !strings.Contains(err.Error(), "gone") || !strings.Contains(err.Error(), "org=")):
 					t.Errorf("%v, want what was gone", err)

@@ -196,7 +196,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	// feedCtx ends the feeding side: by the caller, or by a body that cannot be prepared.
 	feedCtx, stopFeeding := context.WithCancelCause(ctx)
 	defer stopFeeding(nil)
-	e.interrupted = ctx.Done()
+	e.interrupted, e.refills.failed = ctx.Done(), stopFeeding
 
 	e.zero = e.Plan.Due(e.Plan.Warmup)
 	var err error
@@ -485,6 +485,8 @@ type refills struct {
 	mu   sync.Mutex
 	prep *preparer // guarded by mu
 	err  error     // guarded by mu: the first
+	// failed ends the feeding, or a plan of hours would be gone through to its end.
+	failed context.CancelCauseFunc
 }
 
 // refill makes the body of a bare job whose turn has come. The end of ctx breaks reading off.
@@ -509,6 +511,7 @@ func (e *engine) refill(ctx context.Context, j *job) error {
 	if err != nil {
 		if r.err == nil {
 			r.err = err
+			r.failed(err)
 		}
 		return err
 	}
