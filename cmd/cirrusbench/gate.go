@@ -303,21 +303,15 @@ func gateFiles(e *env, p *gatePlan, force bool) (*stats.GateResult, error) {
 	var runs [2]*stats.Run
 	var samples [2]stats.GateSample
 	for i, t := range []gateTarget{p.baseline, p.cand} {
-		run, err := readStored(e, t.location)
-		if err == nil && p.config.ByOrg && len(run.Pairs) == 1 && run.Pairs[0].Source == stats.SavedGate {
-			err = fmt.Errorf("%s is the result of a gate, which does not hold what each org measured", t.location)
-		}
-		if err == nil {
-			runs[i] = run
-			samples[i], err = stats.NewGateSample(run)
-		}
+		run, sample, err := readStored(e, t.location, p.config.ByOrg)
 		if _, ok := errors.AsType[*os.PathError](err); ok {
 			return nil, err // no such file: nothing was measured, well or badly
 		}
 		if err != nil {
 			return invalidGate(p, fmt.Sprintf("the %s cannot be judged: %v", t.arm, err)), nil
 		}
-		p.prices.addBilled(&samples[i], run)
+		p.prices.addBilled(&sample, run)
+		runs[i], samples[i] = run, sample
 	}
 	if why := unlike(runs[0], runs[1]); why != "" && !force {
 		r := invalidGate(p, why)
@@ -431,14 +425,15 @@ func readRunFile(e *env, name string) (*stats.Run, error) {
 	return stats.ReadRun(in, label)
 }
 
-// readStored opens and checks a run file or a result that a gate saved; - is standard input.
-func readStored(e *env, name string) (*stats.Run, error) {
+// readStored opens and checks a run file or a result that a gate saved, and takes from it what is compared; - is standard
+// input.
+func readStored(e *env, name string, byOrg bool) (*stats.Run, stats.GateSample, error) {
 	in, label, closeInput, err := openInput(e, name)
 	if err != nil {
-		return nil, err
+		return nil, stats.GateSample{}, err
 	}
 	defer closeInput()
-	return stats.ReadStored(in, label)
+	return stats.ReadStored(in, label, byOrg)
 }
 
 // unlike says why two runs cannot be compared; empty when they can.

@@ -206,28 +206,74 @@ type GateSample struct {
 // NewGateSample takes what a gate needs from a run. A run without histograms, or with one that cannot be read,
 // is an error.
 func NewGateSample(run *Run) (GateSample, error) {
+	g := newGateSampler(true)
+	for i := range run.Pairs {
+		g.pair(&run.Pairs[i])
+	}
+	for i := range run.Timeline {
+		g.second(&run.Timeline[i])
+	}
+	return g.sample(run)
+}
+
+// gateSampler makes the sample of a run, whose pairs and seconds it takes one by one and before the rest: it keeps the sum.
+type gateSampler struct {
+	latency *Histogram
+	byOrg   map[string]*Histogram // nil when nobody asks for it
+	sent    []int64               // by second
+	err     error                 // of the first histogram that cannot be read
+}
+
+func newGateSampler(byOrg bool) *gateSampler {
+	g := &gateSampler{latency: NewPackedHistogram()}
+	if byOrg {
+		g.byOrg = map[string]*Histogram{}
+	}
+	return g
+}
+
+func (g *gateSampler) pair(p *RunPair) {
+	if p.Count == 0 || g.err != nil {
+		return
+	}
+	h, err := p.Decode()
+	if err != nil {
+		g.err = fmt.Errorf("reading the run's histograms: %w", err)
+		return
+	}
+	g.latency.Merge(h)
+	if g.byOrg == nil {
+		return
+	}
+	org, _, _ := strings.Cut(p.Source, "/")
+	if g.byOrg[org] == nil {
+		g.byOrg[strings.Clone(org)] = NewPackedHistogram()
+	}
+	g.byOrg[org].Merge(h)
+}
+
+func (g *gateSampler) second(p *TimelinePoint) {
+	if p.Sent == 0 {
+		return
+	}
+	t := int(min(max(p.TS, 0), maxTimelineSeconds-1))
+	if t >= len(g.sent) {
+		g.sent = append(g.sent, make([]int64, t+1-len(g.sent))...)
+	}
+	g.sent[t] += p.Sent
+}
+
+// sample returns the sample of the run whose lists were taken; run need not have them.
+func (g *gateSampler) sample(run *Run) (GateSample, error) {
 	if err := run.Whole(); err != nil {
 		return GateSample{}, err
 	}
 	s := GateSample{
-		Counts: run.Counts, Client: run.Client, Latency: NewPackedHistogram(), Service: NewPackedHistogram(),
-		ByOrg: map[string]*Histogram{}, Extra: map[string]float64{}, Errors: run.Errors,
+		Counts: run.Counts, Client: run.Client, Latency: g.latency, Service: NewPackedHistogram(),
+		ByOrg: g.byOrg, Extra: map[string]float64{}, Errors: run.Errors,
 	}
-	for i := range run.Pairs {
-		p := &run.Pairs[i]
-		if p.Count == 0 {
-			continue
-		}
-		h, err := p.Decode()
-		if err != nil {
-			return s, fmt.Errorf("reading the run's histograms: %w", err)
-		}
-		s.Latency.Merge(h)
-		org, _, _ := strings.Cut(p.Source, "/")
-		if s.ByOrg[org] == nil {
-			s.ByOrg[org] = NewPackedHistogram()
-		}
-		s.ByOrg[org].Merge(h)
+	if g.err != nil {
+		return s, g.err
 	}
 	if run.Histograms != nil && run.Histograms.Service != nil {
 		h, err := run.Histograms.Service.Decode()
@@ -245,9 +291,9 @@ func NewGateSample(run *Run) (GateSample, error) {
 	}
 	if run.Plan.Loop == "open" && run.Plan.RatePerS > 0 {
 		lastDue := float64(run.Plan.Planned-1) / run.Plan.RatePerS
-		for _, p := range run.Timeline {
-			if float64(p.TS) > lastDue {
-				s.LateSends += p.Sent
+		for t, sent := range g.sent {
+			if float64(t) > lastDue {
+				s.LateSends += sent
 			}
 		}
 	}

@@ -501,7 +501,7 @@ func TestDecodeRefuses(t *testing.T) {
 	flipped := []byte(valid)
 	flipped[len(flipped)/2] ^= 1
 	for name, c := range map[string]struct{ in, want string }{
-		"empty":          {"", "EOF"},
+		"empty":          {"", "there is none"},
 		"text":           {"not base64!", "illegal base64"},
 		"short":          {"AAAA", "EOF"},
 		"cut off":        {valid[:len(valid)/2/4*4], ""},

@@ -109,19 +109,19 @@ type Merger struct {
 // NewMerger returns a Merger without any run.
 func NewMerger() *Merger { return &Merger{index: map[int]string{}, total: NewRecorder()} }
 
-// Add reads the run file of a shard as [ReadRun] does and adds it. The run that it returns has neither pairs nor
-// timeline. A run that is no shard, or not one of the same run as the first one that was added, and a second one of an
-// index are a [*MergeError]. After an error the sum is of no use, and there is no result; further runs can be added to
-// find out what is wrong with them.
+// Add reads the run file of a shard as [ReadRun] does and adds it. The run that it returns has neither pairs, nor deltas
+// of pairs, nor timeline. A run that is no shard, or not one of the same run as the first one that was added, and a
+// second one of an index are a [*MergeError]. After an error the sum is of no use, and there is no result; further runs
+// can be added to find out what is wrong with them.
 func (m *Merger) Add(rd io.Reader, name string) (*Run, error) {
-	r, err := m.add(rd, name, maxRunBytes)
+	r, err := m.add(rd, name, usualLimits())
 	m.broken = m.broken || err != nil
 	return r, err
 }
 
-func (m *Merger) add(rd io.Reader, name string, limit int64) (*Run, error) {
+func (m *Merger) add(rd io.Reader, name string, limits runLimits) (*Run, error) {
 	// What is wrong with a histogram is not what is wrong with the file.
-	r, err := scanRun(rd, name, limit, runLists{
+	r, err := scanRun(rd, name, limits, runLists{
 		pair:   func(p *RunPair) error { return prefixed(name, m.total.addPair(p)) },
 		second: func(p *TimelinePoint) error { return prefixed(name, m.total.addSecond(p)) },
 	})

@@ -298,12 +298,12 @@ func TestMergerAfterAnError(t *testing.T) {
 
 func TestMergerSaysWhatIsTooLarge(t *testing.T) {
 	good := runJSON(t, runOf(t, plannedRequests(rand.New(rand.NewPCG(1, 1)), 50), 0, 1, 0))
-	_, err := NewMerger().add(strings.NewReader(good), "a.json", int64(len(good)-1))
+	_, err := NewMerger().add(strings.NewReader(good), "a.json", runLimits{int64(len(good) - 1), maxValueBytes})
 	e, ok := errors.AsType[*InputError](err)
 	if !ok || e.Msg != fmt.Sprintf("the file is larger than %d bytes, the most that is read of a run file", len(good)-1) || !strings.Contains(e.Hint, "more shards") {
 		t.Errorf("the error is %v with the hint %q", err, e.Hint)
 	}
-	if _, err := NewMerger().add(strings.NewReader(good), "a.json", int64(len(good))); err != nil {
+	if _, err := NewMerger().add(strings.NewReader(good), "a.json", runLimits{int64(len(good)), maxValueBytes}); err != nil {
 		t.Errorf("a file of just the limit: %v", err)
 	}
 	if CheckRunSize("a", maxRunBytes) != nil || CheckRunSize("a", maxRunBytes+1) == nil {

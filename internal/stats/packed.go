@@ -90,6 +90,9 @@ func DecodeHistogram(s string) (*Histogram, error) {
 }
 
 func decodeHistogram(s string) (*Histogram, error) {
+	if s == "" {
+		return nil, errors.New("there is none")
+	}
 	if len(s) > maxEncodedBytes {
 		return nil, fmt.Errorf("%d bytes are more than the %d a histogram can have", len(s), maxEncodedBytes)
 	}

@@ -3,6 +3,7 @@ package stats
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -204,13 +206,28 @@ func TestReadRunRefuses(t *testing.T) {
 		"later version": {`{"schema":"cirrusbench/run/v2"}`, `run.json: the schema is "cirrusbench/run/v2" and not`, 0},
 		"wrong type":    {"{\"schema\":\"cirrusbench/run/v1\",\n\"counts\":\n[]}", "run.json:3: the file is not a run file", 3},
 		"cut off":       {valid[:len(valid)/2], "run.json:", strings.Count(valid[:len(valid)/2], "\n") + 1},
-		"two objects":   {valid + valid, "run.json:", strings.Count(valid, "\n") + 1},
-		"behind it":     {valid + "x", "run.json:", strings.Count(valid, "\n") + 1},
-		"in a list":     {"{\"schema\":\"cirrusbench/run/v1\",\n\"timeline\": [\n{\"t_s\": 1},\n{\"ok\":\n\"x\",\n\"sent\": 1}]}", "run.json:5: the file is not a run file: json: cannot unmarshal string", 5},
+		"two objects":   {valid + valid, fmt.Sprintf("run.json:%d: the file is not a run file: a second document follows its end", strings.Count(valid, "\n")+1), strings.Count(valid, "\n") + 1},
+		"behind it":     {valid + "x", fmt.Sprintf("run.json:%d: the file is not a run file: something follows its end", strings.Count(valid, "\n")+1), strings.Count(valid, "\n") + 1},
+		"in a list":     {"{\"schema\":\"cirrusbench/run/v1\",\n\"timeline\": [\n{\"t_s\": 1},\n{\"ok\":\n\"x\",\n\"sent\": 1}]}", "run.json:5: the file is not a run file: timeline.ok: a string stands where a number does", 5},
 		"no list":       {"{\"schema\":\"cirrusbench/run/v1\",\n\"pairs\":\n{}}", "run.json:3: the file is not a run file", 3},
 		"syntax":        {"{\"schema\":\"cirrusbench/run/v1\",\n\"timeline\": [\n{\"t_s\": 1},\n{\"ok\":\n=,\n\"sent\": 1}]}", "run.json:5: the file is not a run file: invalid character '='", 5},
 		"no comma":      {"{\"schema\":\"cirrusbench/run/v1\"\n\"pairs\":[]}", "run.json:2: the file is not a run file", 2},
 		"twice":         {"{\"schema\":\"cirrusbench/run/v1\",\n\"pairs\":[],\n\"pairs\":[]}", `run.json:3: the file is not a run file: the key "pairs" is there twice`, 3},
+		"gzip":          {"\x1f\x8b\x08\x00", "run.json:1: the file is not a run file: it does not begin with {", 1},
+		"not a whole":   {"{\"schema\":\"cirrusbench/run/v1\",\n\"counts\":\n{\"sent\":\n1.5}}", "run.json:4: the file is not a run file: counts.sent: 1.5 is not written as a whole number", 4},
+		"too large":     {"{\"schema\":\"cirrusbench/run/v1\",\n\"counts\": {\"sent\": 99999999999999999999}}", "run.json:2: the file is not a run file: counts.sent: 99999999999999999999 is out of range", 2},
+		"NaN":           {"{\"schema\":\"cirrusbench/run/v1\",\n\"plan\":{\"rate_per_s\":NaN}}", "run.json:2: the file is not a run file: invalid character 'N'", 2},
+		"infinite":      {"{\"schema\":\"cirrusbench/run/v1\",\n\"plan\":{\"rate_per_s\":1e999}}", "run.json:2: the file is not a run file: plan.rate_per_s: 1e999 is out of range", 2},
+		"digits":        {"{\"schema\":\"cirrusbench/run/v1\",\n\"plan\":{\"rate_per_s\":1" + strings.Repeat("0", 9999) + "}}", "run.json:2: the file is not a run file: plan.rate_per_s: 1000", 2},
+		"long string":   {"{\"schema\":\"cirrusbench/run/v1\",\n\"started_at\":\"" + strings.Repeat("é", 9999) + "\"}", "run.json:2: the file is not a run file: started_at: parsing time", 2},
+		"string":        {"{\"schema\":\"cirrusbench/run/v1\",\n\"pairs\":\"" + strings.Repeat("x", 9999) + "\"}", "run.json:2: the file is not a run file: pairs: a string stands where a list does", 2},
+		"long schema":   {"{\"schema\":\"" + strings.Repeat("x", 9999) + "\"}", "run.json: the schema is \"xxx", 0},
+		"no time":       {"{\"schema\":\"cirrusbench/run/v1\",\n\"started_at\":5}", "run.json:2: the file is not a run file: started_at: ", 2},
+		"deep":          {"{\"schema\":\"cirrusbench/run/v1\",\n\"x\":" + strings.Repeat("[", 100_000) + "}", "run.json:2: the file is not a run file: a value is nested too deeply", 2},
+		"deltas":        {"{\"schema\":\"cirrusbench/run/v1\",\n\"deltas\":[]}", "run.json:2: the file is not a run file: deltas: a list stands where an object does", 2},
+		"delta":         {"{\"schema\":\"cirrusbench/run/v1\",\n\"deltas\":{\"pairs\":[\n{},\n{\"source\":1}]}}", "run.json:4: the file is not a run file: deltas.pairs.source: a number stands where a string does", 4},
+		"no deltas":     {"{\"schema\":\"cirrusbench/run/v1\",\n\"deltas\":{\"pairs\":5}}", "run.json:2: the file is not a run file: deltas.pairs: a number stands where a list does", 2},
+		"twice inside":  {"{\"schema\":\"cirrusbench/run/v1\",\n\"deltas\":{\"used\":0,\n\"used\":0}}", `run.json:3: the file is not a run file: the key "deltas.used" is there twice`, 3},
 		"edited":        {strings.Replace(valid, `"not_sent": 3`, `"not_sent": 4`, 1), "run.json: the file contradicts itself: checking the run: planned = sent + not_sent", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -219,14 +236,30 @@ func TestReadRunRefuses(t *testing.T) {
 			if !ok || run != nil {
 				t.Fatalf("got %v, %v; want an InputError", run, err)
 			}
+			if len(e.Error()) > 500 || !utf8.ValidString(e.Error()) {
+				t.Errorf("an error of %d bytes: %.600s", len(e.Error()), e)
+			}
 			if !strings.HasPrefix(e.Error(), c.want) || c.line > 0 && e.Line != c.line || e.Hint == "" {
 				t.Errorf("error %q at line %d, hint %q; want %q", e, e.Line, e.Hint, c.want)
 			}
 		})
 	}
-	_, err := readRun(strings.NewReader(valid), "run.json", 100)
+	_, err := readRun(strings.NewReader(valid), "run.json", runLimits{100, maxValueBytes})
 	if e, ok := errors.AsType[*InputError](err); !ok || !strings.Contains(e.Error(), "larger than 100 bytes") {
 		t.Errorf("over the limit: %v", err)
+	}
+	for name, file := range map[string]string{
+		"string": "{\"x\": 1,\n\"later\": \"" + strings.Repeat("x", 100_000) + "\"}",
+		"list":   "{\"x\": 1,\n\"errors\": [" + strings.Repeat("{},", 50_000) + "{}]}",
+		"blanks": "{\"x\": 1," + strings.Repeat(" ", 100_000) + "\n\"y\": 2}",
+	} {
+		_, err := readRun(strings.NewReader(file), "run.json", runLimits{maxRunBytes, 50_000})
+		if e, ok := errors.AsType[*InputError](err); !ok || e.Line < 1 || e.Line > 2 || !strings.Contains(e.Error(), "a value is larger than 50000 bytes") {
+			t.Errorf("a large %s: %v", name, err)
+		}
+	}
+	if _, err := readRun(strings.NewReader(valid), "run.json", runLimits{int64(len(valid)), int64(len(valid)) / 2}); err != nil {
+		t.Errorf("a file of twice the size of what may be in memory: %v", err)
 	}
 	broken := errors.New("cable pulled")
 	if _, err := ReadRun(iotest.ErrReader(broken), "run.json"); !errors.Is(err, broken) {
@@ -306,8 +339,14 @@ func otherCase(in []byte) bool {
 	if json.Unmarshal(in, &keys) != nil {
 		return false
 	}
-	fields := new(Run).fields()
-	fields["pairs"], fields["timeline"] = nil, nil
+	var deltas map[string]json.RawMessage
+	if json.Unmarshal(keys["deltas"], &deltas) != nil {
+		deltas = nil
+	}
+	return otherCaseThan(new(Run).fields(), keys) || otherCaseThan(new(Deltas).fields(), deltas)
+}
+
+func otherCaseThan(fields map[string]any, keys map[string]json.RawMessage) bool {
 	for key := range keys {
 		if _, ok := fields[key]; ok {
 			continue
@@ -323,16 +362,19 @@ func otherCase(in []byte) bool {
 
 // TestRunReaderKnowsEveryKey: a key that the reader forgets would be lost without a word.
 func TestRunReaderKnowsEveryKey(t *testing.T) {
-	fields := new(Run).fields()
-	kind := reflect.TypeFor[Run]()
-	for f := range kind.Fields() {
-		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if _, ok := fields[key]; !ok && key != "pairs" && key != "timeline" {
-			t.Errorf("%s is not read", key)
+	for _, c := range []struct {
+		kind   reflect.Type
+		fields map[string]any
+	}{{reflect.TypeFor[Run](), new(Run).fields()}, {reflect.TypeFor[Deltas](), new(Deltas).fields()}} {
+		for f := range c.kind.Fields() {
+			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if _, ok := c.fields[key]; !ok {
+				t.Errorf("%s of %v is not read", key, c.kind)
+			}
 		}
-	}
-	if n := kind.NumField(); len(fields)+2 != n {
-		t.Errorf("%d keys are read of %d", len(fields)+2, n)
+		if n := c.kind.NumField(); len(c.fields) != n {
+			t.Errorf("%d keys are read of %d of %v", len(c.fields), n, c.kind)
+		}
 	}
 	for name, run := range map[string]*Run{"example": exampleRun(t), "empty": {}} {
 		file := runJSON(t, run)
@@ -376,6 +418,8 @@ func FuzzReadRun(f *testing.F) {
 	f.Add([]byte(runJSON(f, exampleRun(f))))
 	f.Add([]byte(`{"schema":"cirrusbench/run/v1"}`))
 	f.Add([]byte(`{"schema":"cirrusbench/run/v1","started_at":"9999-12-31T23:59:59-23:00","billed":[1, "x"],"pairs":[{"histogram":"AAAA"}]}`))
+	f.Add([]byte(`{"pairs":null,"timeline":[{"t_s":-1}],"deltas":{"pairs":[{"source":"a"}],"later":[[]],"used":0},"later":1,"later":2,"schema":"cirrusbench/run/v1"}`))
+	f.Add([]byte("{\"schema\":\"cirrusbench/run/v1\",\n\"counts\":{\"sent\":1e3}}{}"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		run, err := ReadRun(strings.NewReader(string(in)), "fuzz")
 		if err != nil {
