@@ -107,7 +107,7 @@ func (r *blocks) next(b *block) bool {
 
 // plain reads text from line n on, block by block.
 func (s *scanner) plain(br *bufio.Reader, lines *lineCounter, n int) error {
-	if lines.fixed || s.slow {
+	if lines.fixed || s.slow || s.access != nil {
 		return s.carefulLines(br, lines, n)
 	}
 	if s.bulk != nil {

@@ -96,6 +96,7 @@ func (s *scanner) object(dec *json.Decoder, budget *budgetReader, lines *lineCou
 	fields := make(map[string]json.RawMessage)
 	var metrics []metricResult
 	at := lines.at(dec.InputOffset())
+	container := false
 	for dec.More() {
 		budget.reset()
 		token, err := dec.Token()
@@ -138,6 +139,7 @@ func (s *scanner) object(dec *json.Decoder, budget *budgetReader, lines *lineCou
 		}
 		switch token {
 		case json.Delim('['):
+			container = true
 			err = s.elements(dec, budget, lines, each)
 		case json.Delim('{'):
 			err = skipObject(dec, budget)
@@ -151,6 +153,9 @@ func (s *scanner) object(dec *json.Decoder, budget *budgetReader, lines *lineCou
 	}
 	if metrics != nil {
 		return s.metrics(metrics, at)
+	}
+	if container && s.access != nil {
+		return nil // what stands beside its events is no line of an access log
 	}
 	return s.fields(fields, at, depth)
 }
@@ -186,6 +191,9 @@ func (s *scanner) fields(fields map[string]json.RawMessage, line, depth int) err
 	}
 	if data := asString(fields["LogResult"]); data != "" {
 		return s.tail(data, line, depth)
+	}
+	if s.access != nil {
+		return s.accessObject(fields, line)
 	}
 	return s.platformOrInsights(fields, event{}, line)
 }

@@ -1,6 +1,7 @@
 package lambdalog
 
 import (
+	"errors"
 	"time"
 )
 
@@ -32,6 +33,39 @@ type Observed struct {
 	WarmStarts Seen `json:"warm_starts"`
 	// Warmup is what was sent before the measured part: billed, and part of no other figure.
 	Warmup WarmupBill `json:"warmup"`
+	// Gateway is what the access log of a gateway was good for; nil when none was read.
+	Gateway *GatewayLog `json:"gateway_log,omitempty"`
+}
+
+// GatewayLog is what the access log of a gateway was good for, whose lines say by which id Lambda knows a request.
+type GatewayLog struct {
+	// From is the file or log group.
+	From string `json:"from"`
+	// Lines counts the lines with both fields, of whatever client, and BadLines those that could not be read.
+	Lines    int64 `json:"lines"`
+	BadLines int64 `json:"bad_lines"`
+	// LinesWithout counts lines that have "-" in the place of Lambda's id.
+	LinesWithout int64 `json:"lines_without_integration_id"`
+	// Bridged counts requests of the measured part whose answers carried the gateway's id and whose invocation the
+	// log named, and RequestsWithout those for which it had "-". Both are part of what was kept, as Unmatched is.
+	Bridged         int64 `json:"bridged"`
+	RequestsWithout int64 `json:"requests_without_integration_id"`
+}
+
+// Note takes an error that ScanAccess yielded. It returns the error when reading ended with it, and nil when
+// reading goes on.
+func (g *GatewayLog) Note(err error) error {
+	if _, ok := errors.AsType[*LineError](err); ok {
+		g.BadLines++
+		return nil
+	}
+	if notice, ok := errors.AsType[*NoticeError](err); ok {
+		if notice.Kind == NoticeLongLine {
+			g.BadLines++
+		}
+		return nil
+	}
+	return err
 }
 
 // Seen is how long invocations took for the client, and what part of that the function took. All are

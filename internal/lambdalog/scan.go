@@ -82,12 +82,13 @@ var errStop = errors.New("stopped")
 var errTooLarge = errors.New("value is larger than 16 MiB")
 
 type scanner struct {
-	name  string
-	yield func(Invocation, error) bool
-	seen  map[string]struct{} // event ids of records, not of all events
-	bulk  *bulk               // set when text may be summed up by several goroutines
-	slow  bool                // tests only: no short ways
-	size  int                 // tests only: of a block, instead of blockBytes
+	name   string
+	yield  func(Invocation, error) bool
+	seen   map[string]struct{} // event ids of records, not of all events
+	bulk   *bulk               // set when text may be summed up by several goroutines
+	access *accessReader       // set when events are lines of an access log and not records
+	slow   bool                // tests only: no short ways
+	size   int                 // tests only: of a block, instead of blockBytes
 }
 
 func (s *scanner) record(v Invocation, line int) error {
@@ -179,12 +180,17 @@ func (s *scanner) lines(br *bufio.Reader, lines *lineCounter, depth int) error {
 				return err
 			}
 		} else if text := strings.TrimSpace(string(line)); text != "" {
-			if text[0] == '{' && json.Valid([]byte(text)) {
+			quick, stop := s.quickAccess(text, at)
+			switch {
+			case stop != nil:
+				return stop
+			case quick:
+			case text[0] == '{' && json.Valid([]byte(text)):
 				err := s.document(json.NewDecoder(strings.NewReader(text)), nil, fixedLine(at), depth+1)
 				if err != nil {
 					return err
 				}
-			} else {
+			default:
 				if err := s.textLine(line, at); err != nil {
 					return err
 				}
@@ -298,6 +304,9 @@ func isStream(word string) bool {
 // message reads the records in one event. Lines after the first belong to the
 // same event: the XRAY line of a REPORT is one of them.
 func (s *scanner) message(e event, line int) error {
+	if s.access != nil {
+		return s.accessText(e.text, line)
+	}
 	text := strings.TrimSpace(e.text)
 	if strings.HasPrefix(text, "{") {
 		return s.jsonMessage(e, text, line)
