@@ -100,7 +100,16 @@ func setUp(getenv func(string) string) (*server.Lambda, error) {
 	if err != nil {
 		return nil, err
 	}
-	return core.Lambda(), nil
+	return core.Lambda(requestID), nil
+}
+
+// requestID is the id by which Lambda logs an invocation.
+func requestID(ctx context.Context) string {
+	c, ok := lambdacontext.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	return c.AwsRequestID
 }
 
 // tune fits the runtime to a slice of one CPU and to little memory.

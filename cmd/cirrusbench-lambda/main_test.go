@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/server"
 	"github.com/cirrusbench/cirrusbench/internal/store"
 	"github.com/cirrusbench/cirrusbench/internal/store/storetest"
@@ -50,6 +54,31 @@ func status(t *testing.T, h *server.Lambda, body []byte, header map[string]strin
 		t.Fatal(err)
 	}
 	return a.StatusCode, a.Body
+}
+
+// Every answer says by which id Lambda logs the invocation, for whoever joins answers with that log.
+func TestAnswersNameTheInvocation(t *testing.T) {
+	h, err := setUp(environment("CIRRUSBENCH_STORE", "null:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "5a56ac87-15c9-505b-93e2-7773063edf57"
+	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: id})
+	for want, ctx := range map[string]context.Context{id: ctx, "": t.Context()} {
+		out, err := h.Invoke(ctx, []byte(`{"headers":{}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a struct {
+			Headers map[string]string `json:"headers"`
+		}
+		if err := json.Unmarshal(out, &a); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := a.Headers[remotewrite.HeaderInvocation]; got != want || ok != (want != "") {
+			t.Errorf("%q, want %q, in %s", got, want, out)
+		}
+	}
 }
 
 func captured(t *testing.T) []byte {

@@ -31,6 +31,10 @@ const (
 	HeaderExemplarsWritten = "X-Prometheus-Remote-Write-Exemplars-Written"
 )
 
+// HeaderInvocation is no header of the protocol: the reference server as a Lambda function tells by it under which id
+// Lambda logs the invocation that answered. Gateways pass it on, and most of them say of an invocation nothing else.
+const HeaderInvocation = "Cirrusbench-Lambda-Request-Id"
+
 const (
 	mediaType     = "application/x-protobuf"
 	protoV1       = "prometheus.WriteRequest"

@@ -30,12 +30,20 @@ const answerMargin = 500 * time.Millisecond
 //
 // Its only method is that of lambda.Handler in aws-lambda-go.
 type Lambda struct {
-	core *Core
-	http http.Handler
+	core      *Core
+	http      http.Handler
+	requestID func(context.Context) string
 }
 
-// Lambda returns the Lambda face of the server.
-func (c *Core) Lambda() *Lambda { return &Lambda{core: c, http: c.Handler()} }
+// Lambda returns the Lambda face of the server. requestID tells from the context of an invocation by which id Lambda logs
+// it: every answer then has it in the header [remotewrite.HeaderInvocation], for whoever joins answers with the log.
+// With nil, or while it returns "", no answer has that header.
+func (c *Core) Lambda(requestID func(context.Context) string) *Lambda {
+	if requestID == nil {
+		requestID = func(context.Context) string { return "" }
+	}
+	return &Lambda{core: c, http: c.Handler(), requestID: requestID}
+}
 
 // Invoke answers one event. payload is only read, and not kept. The error is always
 // nil: whatever is wrong with an event or with us is a status, since an error of the
@@ -44,11 +52,15 @@ func (c *Core) Lambda() *Lambda { return &Lambda{core: c, http: c.Handler()} }
 func (l *Lambda) Invoke(ctx context.Context, payload []byte) (answer []byte, err error) {
 	var ev event
 	w := &eventWriter{header: http.Header{}}
+	id := l.requestID(ctx)
+	w.name(id)
 	defer func() {
 		if p := recover(); p != nil { // the core recovers its own
 			l.core.log.LogAttrs(ctx, slog.LevelError, "panic while serving an event",
 				slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
-			answer, err = (&eventWriter{status: http.StatusInternalServerError}).render(&ev), nil
+			w := &eventWriter{header: http.Header{}, status: http.StatusInternalServerError}
+			w.name(id)
+			answer, err = w.render(&ev), nil
 		}
 	}()
 	if err := ev.parse(payload); err != nil {
@@ -86,6 +98,13 @@ type eventWriter struct {
 	header http.Header
 	status int
 	body   []byte
+}
+
+// name says which invocation answers.
+func (w *eventWriter) name(id string) {
+	if id != "" {
+		w.header[remotewrite.HeaderInvocation] = []string{id}
+	}
 }
 
 func (w *eventWriter) Header() http.Header { return w.header }

@@ -120,7 +120,7 @@ func invoke(tb testing.TB, c *server.Core, payload []byte) lambdaAnswer {
 func invokeContext(ctx context.Context, tb testing.TB, c *server.Core, payload []byte) lambdaAnswer {
 	tb.Helper()
 	before := bytes.Clone(payload)
-	out, err := c.Lambda().Invoke(ctx, payload)
+	out, err := c.Lambda(nil).Invoke(ctx, payload)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -230,6 +230,35 @@ func TestLambdaRefusals(t *testing.T) {
 				t.Errorf("%d objects were stored", n)
 			}
 		})
+	}
+}
+
+// Whatever the event and whatever becomes of it, the answer says which invocation gave it, if that is known.
+func TestLambdaNamesTheInvocation(t *testing.T) {
+	const id = "5a56ac87-15c9-505b-93e2-7773063edf57"
+	r := readRecorded(t, "v2-prom3-stale-markers.snappy")
+	c := newCore(t, server.Config{Sink: server.NewStoreSink(store.NewMemory())})
+	events := map[string][]byte{"not an object": []byte(`[1]`), "nothing in it": []byte(`{}`)}
+	for name, ev := range eventShapes(r) {
+		events[name] = marshal(t, ev)
+	}
+	for name, payload := range events {
+		for want, requestID := range map[string]func(context.Context) string{
+			id: func(context.Context) string { return id }, "": func(context.Context) string { return "" }, "-": nil,
+		} {
+			out, err := c.Lambda(requestID).Invoke(t.Context(), payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var a lambdaAnswer
+			if err := json.Unmarshal(out, &a); err != nil {
+				t.Fatal(err)
+			}
+			got := a.header()[remotewrite.HeaderInvocation]
+			if len(want) > 1 && (len(got) != 1 || got[0] != want) || len(want) <= 1 && got != nil {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
 	}
 }
 
