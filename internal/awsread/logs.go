@@ -161,7 +161,7 @@ func brokenAnswer(err error) aws.Ternary {
 func (l *Logs) Records(ctx context.Context, group string, span Span) iter.Seq2[lambdalog.Invocation, error] {
 	return func(yield func(lambdalog.Invocation, error) bool) {
 		p := Progress{}
-		for v, err := range lambdalog.ScanEvents(l.events(ctx, group, span, &p), "cloudwatch:"+group) {
+		for v, err := range lambdalog.ScanEvents(l.events(ctx, group, filterPattern, span, &p), "cloudwatch:"+group) {
 			if err == nil {
 				p.Records++
 			}
@@ -172,11 +172,20 @@ func (l *Logs) Records(ctx context.Context, group string, span Span) iter.Seq2[l
 	}
 }
 
-func (l *Logs) events(ctx context.Context, group string, span Span, p *Progress) iter.Seq2[lambdalog.Event, error] {
+// Accesses fetches every line of an API Gateway's access log that the log group holds in the span, as Records does with
+// records of Lambda's. Errors are those of [lambdalog.ScanAccessEvents]. A line on two pages is yielded twice.
+func (l *Logs) Accesses(ctx context.Context, group string, span Span, fields lambdalog.AccessFields) iter.Seq2[lambdalog.Access, error] {
+	return lambdalog.ScanAccessEvents(l.events(ctx, group, "", span, &Progress{}), "cloudwatch:"+group, fields)
+}
+
+func (l *Logs) events(ctx context.Context, group, pattern string, span Span, p *Progress) iter.Seq2[lambdalog.Event, error] {
 	return func(yield func(lambdalog.Event, error) bool) {
 		from, until := span.From.UnixMilli(), span.Until.UnixMilli()
 		in := &cloudwatchlogs.FilterLogEventsInput{
-			StartTime: &from, EndTime: &until, FilterPattern: aws.String(filterPattern), Limit: aws.Int32(10_000),
+			StartTime: &from, EndTime: &until, Limit: aws.Int32(10_000),
+		}
+		if pattern != "" {
+			in.FilterPattern = &pattern
 		}
 		in.LogGroupName, in.LogGroupIdentifier = groupOrARN(group)
 		for {

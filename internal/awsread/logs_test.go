@@ -307,3 +307,36 @@ func TestNoRegion(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Every line of a gateway's log is fetched, whatever it says: there is no pattern for them.
+func TestAccesses(t *testing.T) {
+	fake := &awsreadtest.CloudWatch{Group: "/aws/apigateway/api", PageSize: 7, Faults: []string{"", "throttle", "half"}, EmptyPages: true}
+	for i := range 50 {
+		fake.Events = append(fake.Events, awsreadtest.Event{
+			ID: strconv.Itoa(i), Time: start.Add(time.Duration(i) * time.Second),
+			Message: fmt.Sprintf(`{"requestId":"gw%d=","integrationRequestId":"fn%d"}`, i, i),
+		})
+	}
+	fake.Events[20].Message = "not JSON"
+	logs := clientFor(t, fake, nil)
+	n, bad := 0, 0
+	for a, err := range logs.Accesses(t.Context(), "/aws/apigateway/api", awsread.Span{From: start, Until: start.Add(39 * time.Second)}, lambdalog.AccessFields{}) {
+		switch {
+		case err != nil && err.Error() == "cloudwatch:/aws/apigateway/api:21: is no JSON object: of access logs only those in JSON can be read":
+			bad++
+		case err != nil:
+			t.Fatal(err)
+		case a.RequestID != strings.Replace(strings.TrimSuffix(a.GatewayID, "="), "gw", "fn", 1):
+			t.Errorf("%+v", a)
+		}
+		n++
+	}
+	if n != 40 || bad != 1 {
+		t.Errorf("%d lines, %d bad, want 40 and 1", n, bad)
+	}
+	for _, err := range logs.Accesses(t.Context(), "other", whole(), lambdalog.AccessFields{}) {
+		if e, ok := errors.AsType[*awsread.Error](err); !ok || e.Hint() == "" {
+			t.Errorf("%v has no hint", err)
+		}
+	}
+}

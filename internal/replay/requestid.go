@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"iter"
@@ -12,12 +13,14 @@ import (
 	"time"
 
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 )
 
-// requestIDHeaders name the invocation behind an answer, the best first: a function URL and Lambda's own
-// API give the id that Lambda logs; an HTTP API gives its own, and CloudFront in front of either one more.
-func requestIDHeaders() [3]string {
-	return [...]string{"X-Amzn-Requestid", "Apigw-Requestid", "X-Amz-Cf-Id"}
+// requestIDHeaders name the invocation behind an answer, the best first: the reference server says itself by which id
+// Lambda logs it; a function URL and Lambda's own API give that id too, but a REST API gives its own by the same name;
+// an HTTP API has a header for its own, and CloudFront in front of any of them one more.
+func requestIDHeaders() [4]string {
+	return [...]string{remotewrite.HeaderInvocation, "X-Amzn-Requestid", "Apigw-Requestid", "X-Amz-Cf-Id"}
 }
 
 // maxRequestID is the longest request id that is kept; AWS's have 16 to 56 bytes.
@@ -61,6 +64,7 @@ type Ledger struct {
 	entries map[idKey]ledgerEntry
 	mask    uint64 // an id is kept when its hash has no bit of it
 	counts  ledgerCounts
+	gateway *lambdalog.GatewayLog // what Bridge has read; nil: nothing
 }
 
 type ledgerCounts struct {
@@ -72,9 +76,10 @@ type ledgerCounts struct {
 type idKey [16]byte
 
 type ledgerEntry struct {
-	client time.Duration
-	warmup bool
-	found  bool
+	client    time.Duration
+	warmup    bool
+	found     bool
+	uninvoked bool // the gateway's log has the request, and no invocation for it
 }
 
 // NewLedger wraps s, which must fill Response.RequestID. limit is how many ids are kept at most; 0 =
@@ -90,7 +95,7 @@ func NewLedger(s Sender, limit int) *Ledger {
 
 func (l *Ledger) reset() {
 	l.seed = maphash.MakeSeed()
-	l.entries, l.mask, l.counts = map[idKey]ledgerEntry{}, 0, ledgerCounts{}
+	l.entries, l.mask, l.counts, l.gateway = map[idKey]ledgerEntry{}, 0, ledgerCounts{}, nil
 }
 
 // Send implements Sender.
@@ -176,9 +181,56 @@ func (l *Ledger) Kept() int {
 	return len(l.entries)
 }
 
+// Bridge reads the access log of a gateway whose answers carry its own request ids, and puts the ids by which Lambda
+// knows the invocations in their place, so that Join finds them. It is for when the run is over, may be called again when
+// the log has grown, and takes no memory: an id is replaced, and those of other clients are not kept. The error is
+// the one that ended reading; bad lines are counted.
+func (l *Ledger) Bridge(from string, log iter.Seq2[lambdalog.Access, error]) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := &lambdalog.GatewayLog{From: from}
+	if l.gateway != nil {
+		g.Bridged = l.gateway.Bridged
+	}
+	l.gateway = g
+	for a, err := range log {
+		if err != nil {
+			if err := g.Note(err); err != nil {
+				return err
+			}
+			continue
+		}
+		g.Lines++
+		if a.RequestID == "" {
+			g.LinesWithout++
+		}
+		key, _ := l.key(a.GatewayID)
+		e, ok := l.entries[key]
+		if !ok {
+			continue // another client's, of another run, not in the sample, or replaced already
+		}
+		if a.RequestID == "" {
+			e.uninvoked = true
+			l.entries[key] = e
+			continue
+		}
+		to, _ := l.key(a.RequestID)
+		if _, taken := l.entries[to]; taken {
+			continue // an invocation has answered one request
+		}
+		delete(l.entries, key)
+		e.uninvoked = false
+		l.entries[to] = e
+		if !e.warmup {
+			g.Bridged++
+		}
+	}
+	return nil
+}
+
 // Join reads Lambda's records and matches them with the requests of the run. missing is how many of the
-// requests that were kept have no record: it may pay to read the log again a little later. The error is the
-// one that ended reading; bad lines are counted in the result.
+// requests that were kept have no record and may yet get one: it may pay to read the logs again a little later. The
+// error is the one that ended reading; bad lines are counted in the result.
 func (l *Ledger) Join(from string, records iter.Seq2[lambdalog.Invocation, error]) (o lambdalog.Observed, missing int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,6 +240,8 @@ func (l *Ledger) Join(from string, records iter.Seq2[lambdalog.Invocation, error
 			l.entries[k] = e
 		}
 	}
+	// Which requests are in the sample is decided by the gateway's ids once these were replaced: a record says nothing of it.
+	blind := l.mask != 0 && l.gateway != nil && l.gateway.Bridged > 0
 	var u lambdalog.Observer
 	for v, err := range records {
 		if err != nil {
@@ -202,7 +256,7 @@ func (l *Ledger) Join(from string, records iter.Seq2[lambdalog.Invocation, error
 		key, sum := l.key(v.RequestID)
 		e, ok := l.entries[key]
 		switch {
-		case v.RequestID == "", !ok && sum&l.mask == 0:
+		case v.RequestID == "", !ok && sum&l.mask == 0 && !blind:
 			u.Foreign()
 		case !ok: // not in the sample
 		case e.found:
@@ -214,14 +268,20 @@ func (l *Ledger) Join(from string, records iter.Seq2[lambdalog.Invocation, error
 			u.Matched(v, e.client, e.warmup)
 		}
 	}
-	var unmatched, warm int64
+	var unmatched, warm, uninvoked, warmUninvoked int64
 	for _, e := range l.entries {
 		switch {
 		case e.found:
 		case e.warmup:
 			warm++
+			if e.uninvoked {
+				warmUninvoked++
+			}
 		default:
 			unmatched++
+			if e.uninvoked {
+				uninvoked++
+			}
 		}
 	}
 	oneIn := int64(l.mask) + 1
@@ -231,12 +291,20 @@ func (l *Ledger) Join(from string, records iter.Seq2[lambdalog.Invocation, error
 	if warm > 0 {
 		u.Warn(fmt.Errorf("%d requests of the warm-up have no record", warm))
 	}
+	if blind {
+		u.Warn(errors.New("with a sample of the gateway's ids, records of other clients cannot be told from those that were not kept: none is counted as foreign"))
+	}
 	u.Sampled(oneIn)
 	u.Unmatched(unmatched + l.counts.nameless)
 	o = u.Observed()
 	o.From, o.Attempts, o.Refused = from, l.counts.attempts, l.counts.refused
 	o.Answered = l.counts.answered
-	return o, unmatched + warm, nil
+	if l.gateway != nil {
+		g := *l.gateway
+		g.RequestsWithout = uninvoked
+		o.Gateway = &g
+	}
+	return o, unmatched + warm - uninvoked - warmUninvoked, nil
 }
 
 // Reset forgets the run, so that the next one starts anew.
