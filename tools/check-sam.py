@@ -1,5 +1,6 @@
 """Transforms the SAM template as CloudFormation would, which cfn-lint does not do, and checks what comes out."""
 
+import json
 import os
 import sys
 
@@ -17,12 +18,23 @@ for name, resource in out["Resources"].items():
     found.setdefault(resource["Type"], []).append(resource.get("Properties", {}))
 
 problems = []
-for kind in ("AWS::Lambda::Function", "AWS::Lambda::Url", "AWS::ApiGatewayV2::Api", "AWS::S3::Bucket", "AWS::IAM::Role", "AWS::Logs::LogGroup"):
-    if len(found.get(kind, [])) != 1:
-        problems.append(f"{len(found.get(kind, []))} of {kind}, want 1")
+wanted = {
+    "AWS::Lambda::Function": 1, "AWS::Lambda::Url": 1, "AWS::ApiGatewayV2::Api": 1, "AWS::ApiGatewayV2::Stage": 1,
+    "AWS::S3::Bucket": 1, "AWS::IAM::Role": 1, "AWS::Logs::LogGroup": 2,
+}
+for kind, want in wanted.items():
+    if len(found.get(kind, [])) != want:
+        problems.append(f"{len(found.get(kind, []))} of {kind}, want {want}")
 function = found["AWS::Lambda::Function"][0]
 if function["Architectures"] != ["arm64"] or function["Runtime"] != "provided.al2023" or function["Handler"] != "bootstrap":
     problems.append(f"the function is {function}")
+for stage in found["AWS::ApiGatewayV2::Stage"]:
+    condition, log, otherwise = stage["AccessLogSettings"]["Fn::If"]
+    if condition != "LogAccess" or otherwise != {"Ref": "AWS::NoValue"} or log["DestinationArn"] != {"Fn::GetAtt": ["ApiLog", "Arn"]}:
+        problems.append(f"the access log of the API is {stage['AccessLogSettings']}")
+    line = json.loads(log["Format"])
+    if line.get("requestId") != "$context.requestId" or line.get("integrationRequestId") != "$context.integration.requestId":
+        problems.append(f"a line of the access log says {line}")
 for role in found["AWS::IAM::Role"]:
     for policy in role["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:

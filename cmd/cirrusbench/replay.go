@@ -51,7 +51,7 @@ s3://bucket/prefix (configured as for the AWS CLI, AWS_ENDPOINT_URL_S3 included)
 captures bundled in this program are replayed; without --target, against the bundled reference server,
 started in this process on loopback with a temporary store. --target lambda://FUNCTION[:ALIAS] invokes a
 Lambda function (configured as for the AWS CLI) and records what each invocation was billed; --billed-from joins a
-run against a function URL with Lambda's log.
+run against a function URL with Lambda's log, and with --gateway-log one against an API Gateway.
 
 With --rate, --ramp, --steps or --timing original, requests are due at planned times whatever the server
 does (open loop), and latency counts from then: a server that stands still for a second shows a second.

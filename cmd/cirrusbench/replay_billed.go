@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"strings"
@@ -19,9 +20,6 @@ import (
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
-// cloudwatchScheme begins a --billed-from that is a log group.
-const cloudwatchScheme = "cloudwatch:"
-
 func isLambda(target string) bool { return strings.HasPrefix(target, replay.LambdaScheme) }
 
 // checkBilled says what is wrong with the flags that have to do with what is billed, and with those that
@@ -31,9 +29,10 @@ func (o *targetFlags) checkBilled() []error {
 	if o.billedWait < 0 {
 		errs = append(errs, fmt.Errorf("billed-wait must not be negative, but is %v", o.billedWait))
 	}
-	if o.billedFrom == cloudwatchScheme {
+	if o.billedFrom == cloudwatchPrefix {
 		errs = append(errs, errors.New("billed-from names no log group: cloudwatch:/aws/lambda/FUNCTION"))
 	}
+	errs = append(errs, o.checkGateway()...)
 	if !isLambda(o.target) {
 		return errs
 	}
@@ -42,6 +41,9 @@ func (o *targetFlags) checkBilled() []error {
 	}
 	if o.billedFrom != "" {
 		errs = append(errs, errors.New("a lambda:// target reports what it billed with every answer: leave --billed-from out"))
+	}
+	if o.gatewayLog != "" {
+		errs = append(errs, errors.New("there is no gateway before a lambda:// target: leave --gateway-log out"))
 	}
 	for _, f := range []struct {
 		given bool
@@ -61,6 +63,37 @@ func (o *targetFlags) checkBilled() []error {
 		}
 	}
 	return errs
+}
+
+// checkGateway says what is wrong with the flags about the log of a gateway.
+func (o *targetFlags) checkGateway() []error {
+	var errs []error
+	if o.gatewayLog == cloudwatchPrefix {
+		errs = append(errs, errors.New("gateway-log names no log group: cloudwatch:LOG-GROUP"))
+	}
+	if o.gatewayLog != "" && o.billedFrom == "" && !isLambda(o.target) {
+		errs = append(errs, errors.New("gateway-log says which invocation is whose, and only Lambda's own log what it was billed: give --billed-from too"))
+	}
+	if o.gatewayFields != "" && o.gatewayLog == "" {
+		errs = append(errs, errors.New("gateway-log-fields are those of --gateway-log, which is not given"))
+	}
+	if _, err := o.accessFields(); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// accessFields are the fields of the gateway's log that the user has named.
+func (o *targetFlags) accessFields() (lambdalog.AccessFields, error) {
+	if o.gatewayFields == "" {
+		return lambdalog.AccessFields{}, nil
+	}
+	gateway, invoked, ok := strings.Cut(o.gatewayFields, ",")
+	f := lambdalog.AccessFields{Gateway: strings.TrimSpace(gateway), Lambda: strings.TrimSpace(invoked)}
+	if !ok || f.Gateway == "" || f.Lambda == "" || f.Gateway == f.Lambda || strings.Contains(f.Lambda, ",") {
+		return f, fmt.Errorf("gateway-log-fields %q are not two names, such as requestId,integrationRequestId", o.gatewayFields)
+	}
+	return f, nil
 }
 
 // newLambdaSender makes the sender for a function, with the SDK's usual configuration.
@@ -112,7 +145,7 @@ type ledgerSender struct {
 	*replay.Ledger
 
 	url  string
-	logs *awsread.Logs // nil: the log is a file
+	logs *awsread.Logs // nil: the logs are files
 }
 
 // URL implements sender.
@@ -125,19 +158,20 @@ func (o *targetFlags) bill(ctx context.Context, e *env, s replay.Sender, run *st
 	case *replay.LambdaSender:
 		observed = s.Observed()
 	case ledgerSender:
+		var bad error
 		var err error
-		if observed, err = o.join(ctx, s, run); err != nil {
+		if observed, bad, err = o.join(ctx, s, run); err != nil {
 			return fmt.Errorf("reading what was billed: %w", err)
 		}
 		s.Reset()
+		if err := remarkGateway(e, &observed, bad); err != nil {
+			return fmt.Errorf("reading the gateway's log: %w", err)
+		}
 	default:
 		return nil
 	}
 	observed.Tool = lambdalog.Tool(tool())
-	if n := observed.Unmatched; n > 0 {
-		e.sayf("note: %d of %d answered requests have no billed duration (%s): they were billed too, and are in none of the figures",
-			n, observed.Answered, observed.From)
-	}
+	o.remarkUnmatched(e, &observed)
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -148,18 +182,66 @@ func (o *targetFlags) bill(ctx context.Context, e *env, s replay.Sender, run *st
 	return nil
 }
 
-// join reads the log until every request is found or the time to wait is over: logs come late.
-func (o *targetFlags) join(ctx context.Context, s ledgerSender, run *stats.Run) (lambdalog.Observed, error) {
+// remarkUnmatched says which requests are in none of the figures.
+func (o *targetFlags) remarkUnmatched(e *env, observed *lambdalog.Observed) {
+	n := observed.Unmatched
+	if g := observed.Gateway; g != nil && g.RequestsWithout > 0 {
+		n -= g.RequestsWithout
+		e.sayf("note: %d of %d answered requests have no integration request id in %s: the gateway answered them by itself, or gave up waiting for the function, which is billed all the same",
+			g.RequestsWithout, observed.Answered, g.From)
+	}
+	if n <= 0 {
+		return
+	}
+	e.sayf("note: %d of %d answered requests have no billed duration (%s): they were billed too, and are in none of the figures",
+		n, observed.Answered, observed.From)
+	if observed.Matched == 0 && observed.Foreign > 0 && o.gatewayLog == "" {
+		e.sayf("hint: an API Gateway answers with request ids of its own, which Lambda does not log: --gateway-log names the log that has both")
+	}
+}
+
+// remarkGateway says what the log of a gateway was not good for. A log without a single line that can be used is an error
+// when it was needed: the user meant another file, or has to change the format.
+func remarkGateway(e *env, observed *lambdalog.Observed, bad error) error {
+	g := observed.Gateway
+	if g == nil {
+		return nil
+	}
+	needed := observed.Unmatched > g.RequestsWithout
+	if g.Lines == 0 && g.BadLines > 0 && needed {
+		return withHint(bad, gatewayHint)
+	}
+	if g.BadLines > 0 {
+		e.sayf("note: %d lines of the gateway's log are of no use, the first of them: %v", g.BadLines, bad)
+	}
+	if g.Bridged == 0 && needed {
+		e.sayf("note: the gateway's log %s has no line of a request of this run, and %d of others", g.From, g.Lines)
+	}
+	return nil
+}
+
+const gatewayHint = `an API's access log has the format that its stage says; it must be JSON and have "requestId":"$context.requestId" and ` +
+	`"integrationRequestId":"$context.integration.requestId"; --gateway-log-fields takes other names of these`
+
+// join reads the logs until every request is found or the time to wait is over: logs come late. bad is what is wrong with
+// the first line of the gateway's log that could not be used.
+func (o *targetFlags) join(ctx context.Context, s ledgerSender, run *stats.Run) (observed lambdalog.Observed, bad, err error) {
 	again := 500 * time.Millisecond
 	if s.logs != nil {
 		again = 5 * time.Second // each reading is some requests, of which an account has few a second
 	}
 	end := time.Now().Add(o.billedWait)
 	for {
+		if o.gatewayLog != "" {
+			bad = nil
+			if err := s.Bridge(o.gatewayLog, firstComplaint(o.accesses(ctx, s, run), &bad)); err != nil {
+				return lambdalog.Observed{}, nil, err
+			}
+		}
 		observed, missing, err := s.Join(o.billedFrom, o.billedRecords(ctx, s, run))
 		rest := time.Until(end)
 		if err != nil || missing == 0 || rest <= 0 || ctx.Err() != nil {
-			return observed, err
+			return observed, bad, err
 		}
 		t := time.NewTimer(min(rest, again))
 		select {
@@ -170,28 +252,66 @@ func (o *targetFlags) join(ctx context.Context, s ledgerSender, run *stats.Run) 
 	}
 }
 
+// firstComplaint passes on what seq yields and keeps the first error.
+func firstComplaint[T any](seq iter.Seq2[T, error], first *error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for v, err := range seq {
+			if err != nil && *first == nil {
+				*first = err
+			}
+			if !yield(v, err) {
+				return
+			}
+		}
+	}
+}
+
 // billedRecords yields Lambda's records from a file or a log group.
 func (o *targetFlags) billedRecords(ctx context.Context, s ledgerSender, run *stats.Run) iter.Seq2[lambdalog.Invocation, error] {
-	if s.logs != nil {
-		// A clock may be a little off, and a record is written at the end of its invocation.
-		span := awsread.Span{From: run.StartedAt.Add(-time.Minute), Until: time.Now().Add(time.Minute)}
-		return s.logs.Records(ctx, strings.TrimPrefix(o.billedFrom, cloudwatchScheme), span)
+	if group, ok := strings.CutPrefix(o.billedFrom, cloudwatchPrefix); ok {
+		return s.logs.Records(ctx, group, logSpan(run))
 	}
-	return func(yield func(lambdalog.Invocation, error) bool) {
-		f, err := os.Open(o.billedFrom)
+	return logFile(o.billedFrom, "give the file that 'cirrusbench lambda-host --out' or 'aws logs tail' writes", lambdalog.Scan)
+}
+
+// accesses yields the lines of a gateway's log from a file or a log group.
+func (o *targetFlags) accesses(ctx context.Context, s ledgerSender, run *stats.Run) iter.Seq2[lambdalog.Access, error] {
+	fields, err := o.accessFields()
+	if err != nil { // it was checked
+		return func(yield func(lambdalog.Access, error) bool) { yield(lambdalog.Access{}, err) }
+	}
+	if group, ok := strings.CutPrefix(o.gatewayLog, cloudwatchPrefix); ok {
+		return s.logs.Accesses(ctx, group, logSpan(run), fields)
+	}
+	return logFile(o.gatewayLog, "give the file that 'aws logs tail' writes of the log group of the API's stage", func(r io.Reader, name string) iter.Seq2[lambdalog.Access, error] {
+		return lambdalog.ScanAccess(r, name, fields)
+	})
+}
+
+// logSpan is when a log group may have been told of the run. A clock may be a little off, and a record is written at the
+// end of its invocation.
+func logSpan(run *stats.Run) awsread.Span {
+	return awsread.Span{From: run.StartedAt.Add(-time.Minute), Until: time.Now().Add(time.Minute)}
+}
+
+// logFile yields what scan finds in a file.
+func logFile[T any](name, hint string, scan func(io.Reader, string) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		f, err := os.Open(name)
 		if err != nil {
-			yield(lambdalog.Invocation{}, withHint(err, "give the file that 'cirrusbench lambda-host --out' or 'aws logs tail' writes"))
+			var none T
+			yield(none, withHint(err, hint))
 			return
 		}
 		defer func() { _ = f.Close() }() // it was only read
-		lambdalog.Scan(f, o.billedFrom)(yield)
+		scan(f, name)(yield)
 	}
 }
 
 // newLedgerSender keeps request ids of what s sends. A log group is looked for before anything is sent.
 func (o *targetFlags) newLedgerSender(ctx context.Context, s sender) (sender, error) {
 	l := ledgerSender{Ledger: replay.NewLedger(s, 0), url: s.URL()}
-	if !strings.HasPrefix(o.billedFrom, cloudwatchScheme) {
+	if !strings.HasPrefix(o.billedFrom, cloudwatchPrefix) && !strings.HasPrefix(o.gatewayLog, cloudwatchPrefix) {
 		return l, nil
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx)

@@ -35,6 +35,8 @@ type targetFlags struct {
 	retryFor               time.Duration
 	billedFrom             string
 	billedWait             time.Duration
+	gatewayLog             string
+	gatewayFields          string
 
 	credentials []string // of AWS, those that making senders came upon: see secrets
 }
@@ -58,7 +60,9 @@ func (o *targetFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.retry, "retry", "none", "none; prometheus: retry network errors and 5xx as Prometheus does; prometheus+429: these too")
 	f.DurationVar(&o.retryFor, "retry-for", time.Minute, "give a request up when it has been retried for so long")
 	f.StringVar(&o.billedFrom, "billed-from", "", "Lambda's log of the run, to join by request id: a file, or cloudwatch:LOG-GROUP")
-	f.DurationVar(&o.billedWait, "billed-wait", 30*time.Second, "read the log again for so long while requests are missing in it")
+	f.DurationVar(&o.billedWait, "billed-wait", 30*time.Second, "read the logs again for so long while requests are missing in them")
+	f.StringVar(&o.gatewayLog, "gateway-log", "", "access log of the API Gateway before the function, in JSON, to find Lambda's request ids by the gateway's: a file, or cloudwatch:LOG-GROUP")
+	f.StringVar(&o.gatewayFields, "gateway-log-fields", "", "its fields with the gateway's and the integration's request id, as NAME,NAME (default: by their usual names)")
 }
 
 // check says all that is wrong with the flags that needs no file or network.

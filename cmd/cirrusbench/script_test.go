@@ -55,6 +55,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"cert":       writeCertificate,
 		"bootstrap":  buildBootstrap,
 		"slow":       slowServer,
+		"httpapi":    startHTTPAPI,
 
 		"await-post": awaitPost,
 

@@ -40,8 +40,17 @@ func observedBlock(raw json.RawMessage) []block {
 	if o.Refused > 0 {
 		note("%s never reached the function and cost nothing there.", plural(o.Refused, "request"))
 	}
-	if o.Unmatched > 0 {
-		note("%s answered without a record: billed, and not in these figures.", plural(o.Unmatched, "request"))
+	without := int64(0)
+	if g := o.Gateway; g != nil {
+		without = g.RequestsWithout
+		note("The access log of the gateway named the invocations of %s.", plural(g.Bridged, "request"))
+	}
+	if without > 0 {
+		note("%s have no invocation in it: answered by the gateway alone, or by an invocation that it gave up, which is billed. They are not in these figures.",
+			plural(without, "request"))
+	}
+	if n := o.Unmatched - without; n > 0 {
+		note("%s answered without a record: billed, and not in these figures.", plural(n, "request"))
 	}
 	if o.SampledOneIn > 1 {
 		note("Only one in %s request ids was kept, to bound the memory; the figures are of those.", count(o.SampledOneIn))
