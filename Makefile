@@ -35,7 +35,7 @@ demo: build ## the main job, about 15 s after the build: bundled server, bundled
 
 test: ## all tests, race detector and shuffle on
 	@[ -n "$(RACE)" ] || echo "note: no C compiler found, so the tests run without the race detector" >&2
-	@$(GO) run $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary skipped -- $(RACE) -shuffle=on ./...
+	@$(GO) run $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary skipped -- $(RACE) -shuffle=on -timeout 30m ./... # the commands' own tests take six minutes on two free processors
 
 .PHONY: bench-collector soak
 bench-collector: build ## the collector against one sync a request, the wire's bytes, and an outage of 6 h (about 6 minutes)

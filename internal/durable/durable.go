@@ -30,7 +30,7 @@ func IsTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
 // regular file nor a directory (/dev/stdout, a pipe) is written to as it is, for
 // renaming a file over a device would take the device away; nothing is synced then.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
-	return Render(path, perm, func(w io.Writer) error { _, err := w.Write(data); return err })
+	return Render(path, perm, written(data))
 }
 
 // Render is [WriteFile] for content that render writes piece by piece, so that it need not be in memory at once. When
@@ -132,7 +132,7 @@ func createExclusive(f files, path string, data []byte, perm fs.FileMode) (bool,
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	temp, err := writeTemp(f, dir, perm, func(w io.Writer) error { _, err := w.Write(data); return err })
+	temp, err := writeTemp(f, dir, perm, written(data))
 	if err != nil {
 		return false, err
 	}
@@ -211,4 +211,12 @@ func renderSpecial(path string, render func(io.Writer) error) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
+}
+
+// written renders data.
+func written(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
 }

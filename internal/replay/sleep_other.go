@@ -13,4 +13,5 @@ func tightenTimer() {}
 // nap sleeps about d.
 func nap(d time.Duration) { time.Sleep(d) }
 
+// favourThread has nobody to ask for it outside Linux.
 func favourThread() {}
