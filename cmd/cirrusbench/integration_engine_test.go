@@ -69,7 +69,7 @@ func TestIntegrationCPULimit(t *testing.T) {
 		}()
 		return func() { close(quit); <-done }, true
 	})
-	if reasons := strings.Join(run.Client.Reasons, "; "); run.Client.Verdict != "invalid" || !strings.Contains(reasons, "after they were due") {
+	if reasons := strings.Join(run.Client.Reasons, "; "); run.Client.Verdict != "invalid" || !strings.Contains(reasons, "held requests up") {
 		t.Errorf("stopped for 90 %% of the time: %s %s", run.Client.Verdict, reasons)
 	}
 	run, ok := measure(func(pid int) (func(), bool) { return quota(t, pid) })

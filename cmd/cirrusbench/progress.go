@@ -107,6 +107,9 @@ func (p *progress) close() {
 
 // describe is one line: done of planned, rate, errors, latency, time left.
 func describe(s replay.Progress) string {
+	if s.BeginsIn > 0 {
+		return fmt.Sprintf(" preparing, begins in %s", s.BeginsIn.Round(100*time.Millisecond))
+	}
 	var b strings.Builder
 	done := s.OK + s.Failed + s.TimedOut
 	fmt.Fprintf(&b, " %d", done)

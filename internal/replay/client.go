@@ -51,7 +51,7 @@ func verdict(u ClientUse, latencyP50, scheduleP99 time.Duration, embedded bool) 
 		c.Reasons = append(c.Reasons, fmt.Sprintf(format, args...))
 	}
 	if limit := max(maxScheduleError, latencyP50/20); scheduleP99 > limit {
-		invalid("requests left %.3f ms after they were due at p99 although a slot was free (limit %.3f ms)", ms(scheduleP99), ms(limit))
+		invalid("the generator held requests up for %.3f ms at p99 (limit %.3f ms)", ms(scheduleP99), ms(limit))
 	}
 	long := u.Wall >= minJudged
 	if ratio := u.CPURatio(); long && ratio > maxCPURatio {

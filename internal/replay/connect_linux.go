@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -64,7 +65,7 @@ func (s *RawSender) resolve(ctx context.Context) {
 
 func newPeers(s *RawSender) peers {
 	_, err := netip.ParseAddrPort(s.address)
-	p := peers{resolved: s.known, fixed: err == nil}
+	p := peers{resolved: slices.Clone(s.known), fixed: err == nil}
 	if len(s.known) > 0 {
 		// Of two families one may lead nowhere, which only dialling finds out.
 		if one := ofFamily(s.known, s.known[0].Addr()); len(one) == len(s.known) {
@@ -95,11 +96,19 @@ func (p *peers) reached(at netip.AddrPort) {
 	}
 }
 
-// failed says that the loop could not connect: a name may have moved, so the next connection asks for it anew.
-func (p *peers) failed() {
+// failed says that the loop could not connect to an address: of a name's others are left, or it is asked for anew.
+func (p *peers) failed(at netip.AddrPort) {
 	if !p.fixed {
-		p.usable, p.resolved = nil, nil
+		same := func(a netip.AddrPort) bool { return a == at }
+		p.usable, p.resolved = slices.DeleteFunc(p.usable, same), slices.DeleteFunc(p.resolved, same)
 	}
+}
+
+// share is until when one address of several may take, of a time to connect that ends with by: as long as each of them, but no
+// less than net.Dialer gives one.
+func (p *peers) share(now, by time.Duration) time.Duration {
+	const least = 2 * time.Second
+	return min(by, now+max(least, (by-now)/time.Duration(len(p.usable))))
 }
 
 // take returns the next address; false where dialling is a goroutine's.
@@ -112,8 +121,8 @@ func (p *peers) take() (netip.AddrPort, bool) {
 	return at, true
 }
 
-// connect begins to open a connection for f; false where it cannot, and a goroutine must.
-func (l *loop) connect(f *flight) bool {
+// connect begins to open a connection for f, which is to stand by then; false where it cannot, and a goroutine must.
+func (l *loop) connect(f *flight, by time.Duration) bool {
 	at, ok := l.peers.take()
 	if !ok {
 		return false
@@ -125,7 +134,7 @@ func (l *loop) connect(f *flight) bool {
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		l.report(dialled{f, -1, at, l.dialError(at, os.NewSyscallError("socket", err))})
+		l.post(func() { l.fail(f, l.dialError(at, os.NewSyscallError("socket", err))) })
 		return true
 	}
 	// As net.Dialer and dialNet set them. They are hints: without, it is only slower.
@@ -134,65 +143,83 @@ func (l *loop) connect(f *flight) bool {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Seconds()))
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Seconds()))
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
-	if err = unix.Connect(fd, to); errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {
-		err = nil // an event tells
-	}
-	if err != nil {
+	if err = unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) { // of those an event tells
 		_ = unix.Close(fd)
-		l.peers.failed()
-		l.report(dialled{f, -1, at, l.dialError(at, os.NewSyscallError("connect", err))})
+		l.post(func() { l.refused(f, at, by, os.NewSyscallError("connect", err)) })
 		return true
 	}
 	c, err := l.adopt(fd)
 	if err != nil {
-		l.report(dialled{f, -1, at, err})
+		l.post(func() { l.fail(f, err) })
 		return true
 	}
-	c.f, f.conn, c.connecting = f, c, at
-	l.connects.push(deadline{f, f.gen, min(f.deadline, l.now+l.sender.timeout)})
+	c.f, f.conn, c.connecting, c.connectBy = f, c, at, by
+	l.connects.push(deadline{f, f.gen, l.peers.share(l.now, by)})
 	return true
 }
 
 // connected looks whether c has come to stand, and sends its request then.
 func (l *loop) connected(c *loopConn) {
-	f, at := c.f, c.connecting
 	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
 	case err != nil:
-		err = os.NewSyscallError("getsockopt", err)
+		l.disconnect(c, os.NewSyscallError("getsockopt", err))
 	case code != 0:
-		err = os.NewSyscallError("connect", unix.Errno(code))
+		l.disconnect(c, os.NewSyscallError("connect", unix.Errno(code)))
+	default:
+		c.connecting = netip.AddrPort{}
+		l.write(c, c.f)
 	}
-	if err != nil {
-		l.drop(c)
-		l.refused(f, at, err)
-		return
-	}
-	c.connecting = netip.AddrPort{}
-	l.write(c, f)
 }
 
-// refused ends an attempt that got no connection.
-func (l *loop) refused(f *flight, at netip.AddrPort, err error) {
-	l.peers.failed()
+// disconnect gives up a connection that has not come to stand.
+func (l *loop) disconnect(c *loopConn, err error) {
+	f := c.f
+	l.drop(c)
+	l.refused(f, c.connecting, c.connectBy, err)
+}
+
+// refused goes on without a connection to one address: a name may have others, or others by now. The attempt ends where
+// there is none to be had. It is posted by whoever has it at once: the flight counts as under way until then, or a target
+// that refuses would keep a closed loop starting requests without ever looking around.
+func (l *loop) refused(f *flight, at netip.AddrPort, by time.Duration, err error) {
 	l.now = l.e.since()
-	resp := failure(l.dialError(at, err))
-	l.settle(f, &resp)
+	if l.peers.failed(at); l.peers.fixed || l.now >= by {
+		l.fail(f, l.dialError(at, err))
+		return
+	}
+	l.open(f, by)
+}
+
+// open has a connection for f opened, which is to stand by then.
+func (l *loop) open(f *flight, by time.Duration) {
+	if !l.connect(f, by) {
+		l.dialElsewhere(f, by)
+	}
 }
 
 func (l *loop) dialError(at netip.AddrPort, err error) error {
 	return &net.OpError{Op: "dial", Net: l.sender.network, Addr: net.TCPAddrFromAddrPort(at), Err: err}
 }
 
+// fail ends an attempt that got no connection.
+func (l *loop) fail(f *flight, err error) {
+	resp := failure(err)
+	l.settle(f, &resp)
+}
+
 // adopt puts a connection into the epoll set, or closes it.
 func (l *loop) adopt(fd int) (*loopConn, error) {
+	l.gen++
 	// Edge-triggered: one registration for the connection's life.
-	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)})
+	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd), Pad: int32(l.gen),
+	})
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
-	c := &loopConn{fd: fd, answer: answerReader{ids: l.sender.ids}}
+	c := &loopConn{fd: fd, gen: l.gen, answer: answerReader{ids: l.sender.ids}}
 	for len(l.conns) <= fd {
 		l.conns = append(l.conns, nil)
 	}
@@ -200,59 +227,31 @@ func (l *loop) adopt(fd int) (*loopConn, error) {
 	return c, nil
 }
 
-// dialled is a connection that a goroutine has opened, or not.
-type dialled struct {
-	f   *flight
-	fd  int
-	at  netip.AddrPort // where it leads, of TCP
-	err error
-}
-
 // dialElsewhere has a goroutine open a connection for f.
-func (l *loop) dialElsewhere(f *flight) {
-	by := l.e.start.Add(f.deadline)
-	l.dialers.Go(func() {
-		fd, at, err := l.dial(by)
-		l.report(dialled{f, fd, at, err})
+func (l *loop) dialElsewhere(f *flight, by time.Duration) {
+	l.helpers.Go(func() {
+		fd, at, err := l.dial(l.e.start.Add(by))
+		l.post(func() { l.dialled(f, fd, at, err) })
 	})
 }
 
-// report has the loop look at what came of dialling. Also what fails at once goes this way: the flight counts as under
-// way until then, or a target that refuses would keep a closed loop starting requests without ever looking around.
-func (l *loop) report(d dialled) {
-	l.mu.Lock()
-	l.dialed = append(l.dialed, d)
-	l.mu.Unlock()
-	l.wake()
-}
-
-// arrive takes over the connections that were dialled.
-func (l *loop) arrive() {
-	l.mu.Lock()
-	all := l.dialed
-	l.dialed = nil
-	l.mu.Unlock()
-	for _, d := range all {
-		l.now = l.e.since()
-		err := d.err
-		var c *loopConn
-		if err == nil {
-			l.peers.reached(d.at)
-			c, err = l.adopt(d.fd)
-		}
-		if err != nil {
-			resp := failure(err)
-			l.settle(d.f, &resp)
-			continue
-		}
-		if l.now >= d.f.deadline {
-			c.rested = l.now
-			l.idle = append(l.idle, c)
-			resp := Response{Err: errAttemptTimeout, Timeout: true}
-			l.settle(d.f, &resp)
-			continue
-		}
-		l.write(c, d.f)
+// dialled takes over the connection that a goroutine has opened for f, or not.
+func (l *loop) dialled(f *flight, fd int, at netip.AddrPort, err error) {
+	var c *loopConn
+	if err == nil {
+		l.peers.reached(at)
+		c, err = l.adopt(fd)
+	}
+	switch {
+	case err != nil:
+		l.fail(f, err)
+	case l.now >= f.deadline:
+		c.rested = l.now
+		l.idle = append(l.idle, c)
+		resp := Response{Err: errAttemptTimeout, Timeout: true}
+		l.settle(f, &resp)
+	default:
+		l.write(c, f)
 	}
 }
 

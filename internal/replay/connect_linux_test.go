@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
+	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
 
@@ -118,13 +120,15 @@ func TestPeers(t *testing.T) {
 
 	p := peersOf("192.0.2.1:80", four)
 	equal("an address", takes(p, 2), four, four)
-	p.failed()
+	p.failed(four)
 	equal("an address that refused", takes(p, 1), four)
 
 	p = peersOf("name:80", four, other)
 	equal("a name", takes(p, 3), four, other, four)
-	p.failed()
-	equal("a name that refused", takes(p, 1))
+	p.failed(four)
+	equal("a name of which one refused", takes(p, 2), other, other)
+	p.failed(other)
+	equal("a name of which all refused", takes(p, 1))
 	p.reached(other)
 	equal("a name that was looked up again", takes(p, 2), other, other)
 
@@ -132,6 +136,10 @@ func TestPeers(t *testing.T) {
 	equal("a name with two families", takes(p, 1))
 	p.reached(other)
 	equal("after one was reached", takes(p, 2), four, other)
+	p.failed(other)
+	p.failed(four)
+	p.reached(six)
+	equal("after another was reached", takes(p, 2), six, six)
 
 	p = peersOf("name:80")
 	equal("a name without an answer", takes(p, 1))
@@ -273,5 +281,137 @@ func TestAttemptThatFailsAtOnce(t *testing.T) {
 	l.expire()
 	if len(l.retries) != 3 || l.retries[0] == l.retries[1] || l.retries[0].retryAt < l.now+time.Minute {
 		t.Errorf("%d wait for another attempt, want 3", len(l.retries))
+	}
+}
+
+// TestNameWithDeadAddresses: of a name's addresses those that refuse or do not answer cost no request, while another does;
+// and when none of those that it had answers, it is looked up again.
+func TestNameWithDeadAddresses(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(noContent), ReadHeaderTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close(); <-done })
+	here := netip.MustParseAddrPort(l.Addr().String())
+	refuses := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), here.Port())
+	for name, tt := range map[string]struct {
+		known     func(t *testing.T) []netip.AddrPort
+		elsewhere bool
+		atLeast   time.Duration
+	}{
+		"one refuses": {known: func(*testing.T) []netip.AddrPort { return []netip.AddrPort{refuses, here} }},
+		"one is silent": {known: func(t *testing.T) []netip.AddrPort {
+			t.Helper()
+			return []netip.AddrPort{netip.MustParseAddrPort(fullListener(t)), here}
+		}, atLeast: 2 * time.Second},
+		"all refuse": {known: func(*testing.T) []netip.AddrPort { return []netip.AddrPort{refuses, refuses} }, elsewhere: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sender := newRaw(t, HTTPConfig{URL: "http://" + here.String()})
+			sender.address, sender.known = "name:1", tt.known(t)
+			loop := idleLoop(t, Config{
+				Corpus: oneObject(t, 300), Timestamps: Keep, Order: OrderNone, Timeout: 3 * time.Second, Sender: sender,
+				Plan: mustPlan(t, PlanConfig{Concurrency: 8, Requests: 200, Loop: true, Objects: 1}),
+			})
+			goes := newRaw(t, HTTPConfig{URL: "http://" + here.String()})
+			var asked atomic.Int32
+			loop.dial = func(by time.Time) (int, netip.AddrPort, error) {
+				asked.Add(1)
+				if by.After(time.Now().Add(sender.timeout)) {
+					t.Errorf("a goroutine is to dial until %v", by)
+				}
+				return goes.dialFD(context.Background(), by)
+			}
+			began, ran := time.Now(), make(chan struct{})
+			go func() { defer close(ran); loop.run(t.Context(), nil) }()
+			<-ran
+			if c := loop.rec.Counts(); c.OK != 200 || time.Since(began) < tt.atLeast {
+				t.Errorf("%+v after %v, want 200 ok after %v", c, time.Since(began), tt.atLeast)
+			}
+			if got := asked.Load() > 0; got != tt.elsewhere {
+				t.Errorf("a goroutine was asked to dial: %v, want %v", got, tt.elsewhere)
+			}
+		})
+	}
+}
+
+func TestPeersShare(t *testing.T) {
+	p := peers{usable: make([]netip.AddrPort, 3)}
+	for by, want := range map[time.Duration]time.Duration{31 * time.Second: 11 * time.Second, 4 * time.Second: 3 * time.Second, 2 * time.Second: 2 * time.Second} {
+		if got := p.share(time.Second, by); got != want {
+			t.Errorf("of the time until %v one address of three has until %v, want %v", by, got, want)
+		}
+	}
+}
+
+// TestEventOfAClosedConnection: what the kernel had to say about a connection is not believed of the next with its number.
+func TestEventOfAClosedConnection(t *testing.T) {
+	l := idleLoop(t, Config{
+		Corpus: oneObject(t, 300), Timestamps: Keep, Order: OrderNone, Timeout: time.Minute,
+		Sender: newRaw(t, HTTPConfig{URL: "http://127.0.0.1:1"}),
+		Plan:   mustPlan(t, PlanConfig{Concurrency: 1, Requests: 1, Loop: true, Objects: 1}),
+	})
+	pair := func() (*loopConn, int) {
+		t.Helper()
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.adopt(fds[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.idle = append(l.idle, c)
+		return c, fds[1]
+	}
+	old, peer := pair()
+	_ = unix.Close(peer)
+	n := l.poll()
+	if n != 1 {
+		t.Fatalf("%d events, want one", n)
+	}
+	l.drop(old)
+	c, peer := pair()
+	defer func() { _ = unix.Close(peer) }()
+	if c.fd != old.fd {
+		t.Skipf("descriptor %d was not used again, but %d", old.fd, c.fd)
+	}
+	l.handle(t.Context(), n)
+	if c.hungUp || l.conns[c.fd] != c {
+		t.Error("the new connection was taken for the closed one")
+	}
+	if n = l.poll(); n != 1 {
+		t.Fatalf("%d events of the new one, want one", n)
+	}
+	_ = unix.Close(peer)
+	l.handle(t.Context(), l.poll())
+	if l.conns[c.fd] != nil {
+		t.Error("an event of the new connection was not believed")
+	}
+}
+
+// TestLoopWaitsForABody: what a request waits for its body at its turn is the generator's delay.
+func TestLoopWaitsForABody(t *testing.T) {
+	const takes = 30 * time.Millisecond
+	l := idleLoop(t, Config{
+		Corpus: oneObject(t, 300), Timestamps: Keep, Order: OrderNone, MaxInFlight: 1, Timeout: time.Minute,
+		Sender: newRaw(t, HTTPConfig{URL: serveFunc(t, noContent)}),
+		Plan:   mustPlan(t, PlanConfig{RatePerS: 1000, Requests: 1, Loop: true, Objects: 1}),
+	})
+	l.e.refills, l.planEnd = slowRefills(takes), true
+	l.launch(&job{bare: true, req: Outgoing{Version: remotewrite.V1}})
+	ran := make(chan struct{})
+	go func() { defer close(ran); l.run(t.Context(), nil) }()
+	<-ran
+	var run stats.Run
+	if err := l.rec.Fill(&run); err != nil {
+		t.Fatal(err)
+	}
+	if got := run.ScheduleError.MaxMS; got < ms(takes) || run.Counts.OK != 1 {
+		t.Errorf("send error %v ms, want at least %v; %+v", got, takes, run.Counts)
 	}
 }

@@ -12,14 +12,17 @@ type job struct {
 	due      time.Duration // since the start of the run; closed loop: set when a worker starts it
 	slotFree bool          // when it was due, a worker was idle and its source had nothing in flight
 	late     time.Duration // open loop: how long after its due time it was submitted
+	ours     time.Duration // of what it waited since: how long that was for bodies, its own and those before it
+	mark     time.Duration // for turns: when what it now waits for began
 	zero     time.Duration // when the measured part begins
 	source   int
 	virtual  int // the corpus object and its replica: object·FanOut + replica
 	req      Outgoing
-	buf      []byte // of a body that was made for this job; the next one may use it again
-	deltaMS  int64  // how far the timestamps are moved
-	bare     bool   // it has no body yet: when it came due there was no room for one, and it gets it when its turn comes
-	budget   int64  // bytes of the look-ahead budget that it gives back when done
+	buf      []byte  // of a body that was made for this job; the next one may use it again
+	deltaMS  int64   // how far the timestamps are moved
+	bare     bool    // it has no body yet: when it came due there was no room for one
+	refill   *refill // of a bare job: its body on its way, once somebody has asked for it
+	budget   int64   // bytes of the look-ahead budget that it gives back when done
 }
 
 // dispatcher hands jobs to workers: at most one job a source in flight when order is kept, jobs of a
@@ -35,8 +38,8 @@ type dispatcher struct {
 	closed bool        // guarded by mu
 }
 
-func newDispatcher(order Order, sources int) *dispatcher {
-	d := &dispatcher{turns: newTurns(order, sources), low: -1}
+func newDispatcher(t turns) *dispatcher {
+	d := &dispatcher{turns: t, low: -1}
 	d.room = sync.NewCond(&d.mu)
 	return d
 }
@@ -85,6 +88,19 @@ func (d *dispatcher) next(worker chan *job, done *job) *job {
 	d.idle = append(d.idle, worker)
 	d.mu.Unlock()
 	return <-worker
+}
+
+// stall says that a worker waits for the body of its job, and resume that it is there.
+func (d *dispatcher) stall(j *job) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turns.stall(j)
+}
+
+func (d *dispatcher) resume(j *job) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turns.resume(j)
 }
 
 // waitRoom returns when fewer than limit jobs wait; the closed loop's feeder would otherwise queue the whole

@@ -8,11 +8,16 @@ import (
 	"time"
 )
 
+// idleTurns are turns of jobs that have their bodies.
+func idleTurns(order Order, sources, slots int) turns {
+	return newTurns(order, sources, slots, func(*job) {}, func() time.Duration { return 0 })
+}
+
 // TestDispatcherKeepsSourceOrder drives the dispatcher with many workers that take random times: a source
 // never has two jobs out, its jobs come in order, and none is lost.
 func TestDispatcherKeepsSourceOrder(t *testing.T) {
 	const sources, jobs, workers = 5, 5000, 16
-	d := newDispatcher(OrderSource, sources)
+	d := newDispatcher(idleTurns(OrderSource, sources, workers))
 	var inFlight [sources]atomic.Int32
 	var last [sources]atomic.Int64
 	for s := range last {
@@ -58,7 +63,7 @@ func TestDispatcherKeepsSourceOrder(t *testing.T) {
 
 // TestDispatcherCancel drops what waits, lets what is out finish, and takes nothing more.
 func TestDispatcherCancel(t *testing.T) {
-	d := newDispatcher(OrderNone, 1)
+	d := newDispatcher(idleTurns(OrderNone, 1, 1))
 	started, finish := make(chan struct{}), make(chan struct{})
 	var done atomic.Int64
 	var wg sync.WaitGroup
@@ -93,7 +98,7 @@ func TestDispatcherCancel(t *testing.T) {
 // TestDispatcherSlotFree: only a job that found an idle worker and its source's turn free may count as the
 // engine's own delay.
 func TestDispatcherSlotFree(t *testing.T) {
-	d := newDispatcher(OrderSource, 2)
+	d := newDispatcher(idleTurns(OrderSource, 2, 1))
 	hand := make(chan *job, 1)
 	first := &job{n: 0, source: 0}
 	got := make(chan *job)

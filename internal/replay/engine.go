@@ -44,7 +44,9 @@ type Config struct {
 	FanOutLabel  string // the label that a fan-out sets to the replica's cluster; "" = cluster
 	// Secrets are values that must not reach a result; a target may repeat them in its answers.
 	Secrets []string
-	// Lookahead bounds the bytes of prepared bodies that wait or are in flight; 0 means 128 MiB.
+	// Lookahead bounds the bytes of bodies that are prepared ahead of the time they are due and not yet answered; 0 means 128 MiB. What
+	// comes due when they fill it is prepared shortly before its turn: the bodies of requests in flight come on top, about as many
+	// behind them, and some hundred others.
 	Lookahead int64
 	// StartAt is when the run begins, unless it is zero: several processes with parts of one plan begin together. What that
 	// moment is too early for leaves late and is judged as late: nothing is due later because of it.
@@ -59,6 +61,7 @@ type Config struct {
 
 // Progress is a run as seen from outside while it goes on; warm-up included.
 type Progress struct {
+	BeginsIn           time.Duration // before the first request can be due: bodies are being prepared, or others waited for
 	Elapsed            time.Duration
 	Planned            int // 0 when only a duration ends the run
 	Sent, OK, Failed   int64
@@ -123,7 +126,7 @@ func newEngine(c Config) (*engine, error) {
 	if c.FanOutLabel == "" {
 		c.FanOutLabel = "cluster"
 	}
-	e := &engine{Config: c, workers: max(workers, 1), nap: nap, spin: spinFor, processors: processors()}
+	e := &engine{Config: c, workers: max(workers, 1), kept: newTemplates(), nap: nap, spin: spinFor, processors: processors()}
 	if e.processors == 1 {
 		e.spin = 0 // the workers need the one processor
 	}
@@ -150,7 +153,8 @@ type engine struct {
 	batch    []*job      // the feeder's own: what is left of the last one
 	jobs     sync.Pool   // of *job that were sent
 	budget   *byteBudget
-	refills  refills
+	refills  *refills
+	kept     *templates
 	notReady int           // the feeder's own, like zero
 	zero     time.Duration // when the measured part begins
 
@@ -180,7 +184,6 @@ type engine struct {
 func (e *engine) since() time.Duration { return time.Since(e.start) }
 
 func (e *engine) run(ctx context.Context) (*Result, error) {
-	e.disp = newDispatcher(e.Order, len(e.sources.Names()))
 	e.prepared = make(chan []*job, maxBatches)
 	e.budget = newByteBudget(e.Lookahead)
 	e.live.hist, e.live.all, e.live.spare = stats.NewHistogram(), stats.NewHistogram(), stats.NewHistogram()
@@ -196,8 +199,11 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	// feedCtx ends the feeding side: by the caller, or by a body that cannot be prepared.
 	feedCtx, stopFeeding := context.WithCancelCause(ctx)
 	defer stopFeeding(nil)
-	e.interrupted, e.refills.failed = ctx.Done(), stopFeeding
+	e.interrupted = ctx.Done()
+	e.refills = e.newRefills(ctx, stopFeeding)
+	defer e.refills.close()
 
+	e.disp = newDispatcher(e.newTurns())
 	e.zero = e.Plan.Due(e.Plan.Warmup)
 	var err error
 	if e.loop, err = newLoop(e, e.inline); err != nil { //nolint:contextcheck // what has been started is waited for, also after the end of ctx
@@ -233,7 +239,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	if e.loop != nil && e.loop.err != nil {
 		return nil, e.loop.err
 	}
-	if err := e.refills.err; err != nil && ctx.Err() == nil {
+	if err := e.refills.failed(); err != nil && ctx.Err() == nil {
 		return nil, err
 	}
 	failed := context.Cause(feedCtx)
@@ -324,19 +330,24 @@ func (e *engine) viaWorkers(ctx, feedCtx context.Context, endFeeding func()) (*s
 	var work sync.WaitGroup
 	for i := range recorders {
 		recorders[i] = stats.NewRecorder()
-		work.Go(func() { e.work(ctx, recorders[i]) })
+		work.Go(func() { e.work(recorders[i]) }) //nolint:contextcheck // what is sent is waited for
 	}
 	// A cancelled run starts nothing more, also while the feeder is held up.
+	feedCtx, end := context.WithCancel(feedCtx)
+	defer end()
 	detach := context.AfterFunc(feedCtx, e.disp.cancel)
 	var whole bool
-	var feeding sync.WaitGroup
-	feeding.Go(func() { whole = e.feed(feedCtx) })
+	var feeding sync.WaitGroup // a goroutine of its own, with whose thread the priority ends that an open loop gives it
+	feeding.Go(func() { whole = e.feed(feedCtx, end) })
 	feeding.Wait()
 	use := readUse() // waiting for the last answers uses nothing, and would hide that sending used all
 	if detach(); whole {
 		e.disp.close()
 		if e.DrainTimeout > 0 && e.Plan.Loop == Open {
-			defer time.AfterFunc(e.DrainTimeout, e.disp.cancel).Stop()
+			defer time.AfterFunc(e.DrainTimeout, func() {
+				e.disp.cancel()
+				e.refills.stop()
+			}).Stop()
 		}
 	} else {
 		e.disp.cancel()
@@ -358,6 +369,10 @@ func (e *engine) nudge() {
 	}
 }
 
+func (e *engine) newTurns() turns {
+	return newTurns(e.Order, len(e.sources.Names()), e.workers, e.refills.ask, e.since)
+}
+
 // static says that bodies go out as they are in memory: there is nothing to prepare ahead of time.
 func (e *engine) static() bool {
 	return e.Timestamps == Keep && e.Plan.FanOut <= 1 && e.Corpus.InMemory() && !e.HashBodies
@@ -372,14 +387,17 @@ func (e *engine) inline() (*preparer, *walk) {
 }
 
 func (e *engine) preparer() *preparer {
-	p := &preparer{
-		corpus: e.Corpus, plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, maxDecoded: e.MaxDecoded, start: e.start, since: e.since,
-		sources: e.sources, label: e.FanOutLabel, hash: e.HashBodies,
-	}
+	p := &preparer{composer: e.composer(), plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, start: e.start, since: e.since, sources: e.sources}
 	if e.Timestamps == Shift {
 		p.passes = newPasses(e.Corpus, e.Plan, e.start)
 	}
 	return p
+}
+
+func (e *engine) composer() composer {
+	return composer{
+		corpus: e.Corpus, fanOut: e.Plan.FanOut, label: e.FanOutLabel, hash: e.HashBodies, maxDecoded: e.MaxDecoded, kept: e.kept,
+	}
 }
 
 // walk yields the entries of the plan that this shard owns.
@@ -390,7 +408,7 @@ type walk struct {
 }
 
 func (e *engine) walk() *walk {
-	return &walk{plan: e.Plan, patience: e.Plan.Objects * e.Plan.FanOut * max(e.Plan.Shard.Total, 1)}
+	return &walk{plan: e.Plan, patience: e.Plan.cycle()}
 }
 
 func (w *walk) next() (n int, ok bool, err error) {
@@ -419,6 +437,7 @@ func (e *engine) prepareAll(ctx context.Context) error {
 	// without one: it is due whether there is room or not.
 	const handOver = 20 * time.Millisecond // before it is due
 	var size int64
+	passing := false // the one before went without a body
 	var batch []*job
 	hand := func() bool {
 		if len(batch) == 0 {
@@ -450,7 +469,10 @@ func (e *engine) prepareAll(ctx context.Context) error {
 		runtime.Gosched()
 		j := p.outline(n)
 		// The size is not known before; the last one's is near enough.
-		if !e.budget.roomy(size) {
+		switch {
+		case passing && e.since() > j.due-handOver:
+			j.bare = true // what was passed over is not caught up with here, but at its turn
+		case !e.budget.roomy(size):
 			// What is held back here cannot give its bytes back: hand it over before waiting for any.
 			if !hand() {
 				return nil
@@ -461,8 +483,11 @@ func (e *engine) prepareAll(ctx context.Context) error {
 			}
 			j.bare = !e.budget.wait(ctx, size, patience)
 		}
-		if j.bare {
+		if passing = j.bare; j.bare {
 			j.buf = nil // which nobody would have counted
+			if p.ahead != nil {
+				p.ahead.pass(n, p.object(j))
+			}
 		} else {
 			if err := p.fill(ctx, j); err != nil {
 				return err
@@ -480,46 +505,6 @@ func (e *engine) prepareAll(ctx context.Context) error {
 
 func stopped(ctx context.Context) bool { return ctx.Err() != nil }
 
-// refills makes the bodies of bare jobs.
-type refills struct {
-	mu   sync.Mutex
-	prep *preparer // guarded by mu
-	err  error     // guarded by mu: the first
-	// failed ends the feeding, or a plan of hours would be gone through to its end.
-	failed context.CancelCauseFunc
-}
-
-// refill makes the body of a bare job whose turn has come. The end of ctx breaks reading off.
-func (e *engine) refill(ctx context.Context, j *job) error {
-	object, replica, _ := e.Plan.Object(j.n)
-	entry := &e.Corpus.Entries()[object]
-	raw, err := e.Corpus.Body(ctx, object)
-	r := &e.refills
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		err = fmt.Errorf("reading %s: %w", entry.Key, err)
-	default:
-		if r.prep == nil {
-			r.prep = &preparer{corpus: e.Corpus, plan: e.Plan, maxDecoded: e.MaxDecoded, label: e.FanOutLabel, hash: e.HashBodies}
-		}
-		err = r.prep.compose(j, entry, raw, replica)
-	}
-	if err != nil {
-		if r.err == nil {
-			r.err = err
-			r.failed(err)
-		}
-		return err
-	}
-	j.bare = false
-	e.budget.take(j.budget)
-	return nil
-}
-
 // The look-ahead has at most this many jobs, whatever their bytes.
 const (
 	maxBatch   = 32
@@ -527,8 +512,8 @@ const (
 )
 
 // feed submits prepared jobs, in an open loop each at its due time. It returns false when it ended before
-// the plan did.
-func (e *engine) feed(ctx context.Context) (whole bool) {
+// the plan did: with ctx, which stop ends.
+func (e *engine) feed(ctx context.Context, stop func()) (whole bool) {
 	if e.Plan.Loop == Open {
 		runtime.LockOSThread() // for good: the thread ends with this goroutine, and its settings with it
 		tightenTimer()
@@ -536,7 +521,7 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 	}
 	// A closed loop looks this far ahead for a source whose turn is free.
 	room := max(64, 8*e.workers)
-	var end *time.Timer // of a closed loop by time: the feeder may be held up, and the end comes without it
+	var end *time.Timer // of a closed loop by time: whatever holds the feeder up, a full look-ahead too, the end comes without it
 	defer func() {
 		if end != nil {
 			end.Stop()
@@ -568,7 +553,7 @@ func (e *engine) feed(ctx context.Context) (whole bool) {
 					e.zero = e.since()
 				}
 				if e.Plan.Duration > 0 {
-					end = time.AfterFunc(e.zero+e.Plan.Duration-e.since(), e.disp.cancel)
+					end = time.AfterFunc(e.zero+e.Plan.Duration-e.since(), stop)
 				}
 			}
 			if e.Plan.Duration > 0 && !j.warmup && e.since()-e.zero >= e.Plan.Duration {
@@ -621,7 +606,7 @@ func (e *engine) sleepUntil(ctx context.Context, t time.Duration) bool {
 }
 
 // work sends jobs until the dispatcher has no more. What is sent is waited for, also after the end of ctx.
-func (e *engine) work(ctx context.Context, rec *stats.Recorder) {
+func (e *engine) work(rec *stats.Recorder) {
 	hand := make(chan *job, 1)
 	var done *job
 	for {
@@ -632,14 +617,22 @@ func (e *engine) work(ctx context.Context, rec *stats.Recorder) {
 		// A closed loop by time starts nothing after its end, also of what was submitted before; nor does an interrupted run,
 		// whose dispatcher may learn of it a moment later.
 		over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration
-		if !over && j.bare && e.refill(ctx, j) != nil {
-			over = true
-			e.disp.cancel() // either interrupted, or run returns the error
+		if !over && j.bare {
+			e.refills.ask(j)
+			if !isClosed(j.refill.done) {
+				e.disp.stall(j)
+				<-j.refill.done
+				e.disp.resume(j)
+			}
+			if j.refill.err != nil {
+				over = true
+				e.disp.cancel() // either nothing more is to be sent, or run returns the error
+			}
 		}
 		if over || isClosed(e.interrupted) {
 			e.budget.release(j.budget) // the preparer may wait for it
 		} else {
-			e.send(j, rec) //nolint:contextcheck // what is sent is waited for
+			e.send(j, rec)
 		}
 		if done != nil {
 			e.jobs.Put(done)
@@ -698,13 +691,7 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 	}
 	rec.Record(o)
 	if e.Plan.Loop == Open && !j.warmup {
-		// With a slot free all of the delay is ours. Without one, what passed before the request was
-		// submitted still is: a generator that stood still must not count as a slow server.
-		if j.slotFree {
-			rec.RecordScheduleError(started - j.due)
-		} else {
-			rec.RecordScheduleError(j.late)
-		}
+		rec.RecordScheduleError(j.ourDelay(started))
 	}
 	switch o.Outcome {
 	case stats.OK:
@@ -722,6 +709,21 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 	if !e.synchronous {
 		j.buf = nil
 	}
+}
+
+// ourDelay is how much of the time from a job's due time until it started is the generator's doing. With a slot free it is all.
+// Without one, what passed before the job was submitted still is, and what it waited for bodies, if that is more than a
+// twentieth of all its waiting: a generator that stood still must not count as a slow server.
+func (j *job) ourDelay(started time.Duration) time.Duration {
+	const material = 20
+	waited := started - j.due
+	switch {
+	case j.slotFree:
+		return waited
+	case j.ours*material > waited:
+		return min(j.late+j.ours, waited)
+	}
+	return j.late
 }
 
 // mask hides a secret, also one of which only the beginning is left because the text was cut.
@@ -813,7 +815,7 @@ func (e *engine) reportProgress() (stop func()) {
 
 func (e *engine) snapshot(final bool) Progress {
 	p := Progress{
-		Elapsed: max(e.since(), 0), Planned: e.ownWarmup + e.ownMeasured, Final: final, PlannedTime: e.Plan.Duration,
+		BeginsIn: max(-e.since(), 0), Elapsed: max(e.since(), 0), Planned: e.ownWarmup + e.ownMeasured, Final: final, PlannedTime: e.Plan.Duration,
 		Sent: e.live.sent.Load(), OK: e.live.ok.Load(), Failed: e.live.failed.Load(), TimedOut: e.live.timedOut.Load(),
 		InFlight: e.live.inFlight.Load(), Due: e.live.due.Load(), Retried: e.live.retried.Load(),
 	}

@@ -142,7 +142,7 @@ func TestStartAt(t *testing.T) {
 			}
 			near(t, "maximum schedule error", run.ScheduleError.MaxMS, ms(tt.late), 1e-3)
 			near(t, "maximum latency", run.Latency.MaxMS, ms(tt.late), 1e-3)
-			if said := strings.Contains(strings.Join(run.Client.Reasons, "; "), "after they were due"); said != (tt.late > 0) {
+			if said := strings.Contains(strings.Join(run.Client.Reasons, "; "), "held requests up"); said != (tt.late > 0) {
 				t.Errorf("%v ahead: %+v", tt.ahead, run.Client)
 			}
 		})

@@ -53,11 +53,12 @@ type loop struct {
 	ep        int
 	events    []unix.EpollEvent
 	conns     []*loopConn // by descriptor
+	gen       uint32      // of the latest
 	idle      []*loopConn // the last used last
 	free      []*flight
 	peers     peers
 	deadlines fifo[deadline] // ascending: all attempts have the same timeout
-	connects  fifo[deadline] // ascending, of connections that are being opened
+	connects  fifo[deadline] // of connections that are being opened; ascending, but for second addresses, which deadlines bounds
 	retries   []*flight      // waiting for their next attempt
 	heads     [][]byte       // of first attempts, by source and version
 	msg       unix.Msghdr
@@ -68,13 +69,12 @@ type loop struct {
 
 	stopped atomic.Bool // start nothing more
 	hungry  atomic.Bool // waits for a prepared batch
-	dialers sync.WaitGroup
+	helpers sync.WaitGroup
 	dial    func(deadline time.Time) (fd int, at netip.AddrPort, err error)
 
-	mu       sync.Mutex
-	dialed   []dialled  // guarded by mu
-	refilled []refilled // guarded by mu
-	wakeFD   int        // an eventfd; written under mu, or it might be another file by then
+	mu     sync.Mutex
+	inbox  []func() // guarded by mu: what the loop is to do, as others have asked
+	wakeFD int      // an eventfd; written under mu, or it might be another file by then
 }
 
 // flight is a request under way: from its start until its last attempt has ended.
@@ -98,12 +98,14 @@ type deadline struct {
 // loopConn is a connection. It belongs to a flight or to loop.idle.
 type loopConn struct {
 	fd         int
+	gen        uint32 // of the connections that this loop has had: descriptors come back
 	f          *flight
 	answer     answerReader
 	out        []byte         // head
 	rest       [2][]byte      // of head and body, what is not written yet
 	rested     time.Duration  // idle since
 	connecting netip.AddrPort // valid until it stands
+	connectBy  time.Duration  // all of the connecting
 	writing    bool
 	hungUp     bool
 	writeErr   error
@@ -119,7 +121,7 @@ func newLoop(e *engine, feed func() (*preparer, *walk)) (*loop, error) {
 		return nil, nil //nolint:nilnil // the workers do it
 	}
 	l := &loop{
-		e: e, sender: s, rec: stats.NewDenseRecorder(), turns: newTurns(e.Order, len(e.sources.Names())), slots: e.workers, room: max(64, 8*e.workers),
+		e: e, sender: s, rec: stats.NewDenseRecorder(), turns: e.newTurns(), slots: e.workers, room: max(64, 8*e.workers),
 		events: make([]unix.EpollEvent, 256), heads: make([][]byte, 2*len(e.sources.Names())), ep: -1, wakeFD: -1, end: math.MaxInt64 / 2,
 		// Without the run's context: what has been started is waited for.
 		peers: newPeers(s), dial: func(at time.Time) (int, netip.AddrPort, error) { return s.dialFD(context.Background(), at) },
@@ -156,11 +158,29 @@ func (l *loop) close() {
 }
 
 // wake makes the loop look around; any goroutine may call it.
-func (l *loop) wake() {
+func (l *loop) wake() { l.post(nil) }
+
+// post has the loop do something, if it is not nil, on its own thread; any goroutine may call it.
+func (l *loop) post(do func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if do != nil {
+		l.inbox = append(l.inbox, do)
+	}
 	if l.wakeFD >= 0 {
 		_, _ = unix.Write(l.wakeFD, binary.NativeEndian.AppendUint64(nil, 1)) // full means that it will wake anyway
+	}
+}
+
+// attend does what was posted.
+func (l *loop) attend() {
+	l.mu.Lock()
+	all := l.inbox
+	l.inbox = nil
+	l.mu.Unlock()
+	for _, do := range all {
+		l.now = l.e.since()
+		do()
 	}
 }
 
@@ -182,8 +202,7 @@ func (l *loop) run(ctx context.Context, fed chan<- struct{}) {
 		if l.stopped.Load() {
 			l.abandon()
 		}
-		l.arrive()
-		l.board()
+		l.attend()
 		l.expire()
 		l.landed = false
 		if l.feed(ctx); l.fed && fed != nil {
@@ -195,7 +214,7 @@ func (l *loop) run(ctx context.Context, fed chan<- struct{}) {
 		}
 		l.wait(ctx)
 	}
-	l.dialers.Wait() // all have reported: a flight that is dialled is in flight
+	l.helpers.Wait() // all have reported: whatever they work for counts as under way
 }
 
 // abandon drops what is not under way.
@@ -267,8 +286,9 @@ func (l *loop) feed(ctx context.Context) {
 	} else {
 		l.feedClosed(ctx)
 	}
-	if l.fed && l.e.Plan.Loop == Open && l.e.DrainTimeout > 0 && l.now-l.fedAt >= l.e.DrainTimeout && l.turns.waiting > 0 && l.fedAt > 0 {
+	if l.fed && l.e.Plan.Loop == Open && l.e.DrainTimeout > 0 && l.now-l.fedAt >= l.e.DrainTimeout && l.turns.unsent() && l.fedAt > 0 {
 		l.turns.drop() // their sources' last requests are waited for
+		l.e.refills.stop()
 	}
 }
 
@@ -278,7 +298,7 @@ func (l *loop) feedOpen(ctx context.Context) {
 		if j == nil {
 			break
 		}
-		l.launch(ctx, j)
+		l.launch(j)
 	}
 	for !l.fed {
 		if l.next == nil {
@@ -310,7 +330,7 @@ func (l *loop) feedOpen(ctx context.Context) {
 			continue
 		}
 		j.slotFree = true
-		l.launch(ctx, j)
+		l.launch(j)
 		l.now = l.e.since()
 	}
 }
@@ -345,7 +365,7 @@ func (l *loop) feedClosed(ctx context.Context) {
 		if j == nil {
 			return
 		}
-		l.launch(ctx, j)
+		l.launch(j)
 		l.now = l.e.since()
 	}
 }
@@ -366,8 +386,8 @@ func (l *loop) beginMeasured() bool {
 	return true
 }
 
-// launch sends a job for the first time, or sees to it that it gets a body.
-func (l *loop) launch(ctx context.Context, j *job) {
+// launch sends a job for the first time, once it has a body.
+func (l *loop) launch(j *job) {
 	var f *flight
 	if last := len(l.free) - 1; last >= 0 {
 		f = l.free[last]
@@ -381,12 +401,19 @@ func (l *loop) launch(ctx context.Context, j *job) {
 		l.begin(f)
 		return
 	}
-	l.dialers.Go(func() {
-		err := l.e.refill(ctx, j)
-		l.mu.Lock()
-		l.refilled = append(l.refilled, refilled{f, err})
-		l.mu.Unlock()
-		l.wake()
+	l.e.refills.ask(j)
+	done := j.refill.done
+	if isClosed(done) {
+		l.board(f)
+		return
+	}
+	l.turns.stall(j)
+	l.helpers.Go(func() {
+		<-done
+		l.post(func() {
+			l.turns.resume(j)
+			l.board(f)
+		})
 	})
 }
 
@@ -396,34 +423,22 @@ func (l *loop) begin(f *flight) {
 	l.attempt(f)
 }
 
-// refilled is a flight whose job has got its body, or not.
-type refilled struct {
-	f   *flight
-	err error
-}
-
-// board starts the flights whose bodies are there.
-func (l *loop) board() {
-	l.mu.Lock()
-	all := l.refilled
-	l.refilled = nil
-	l.mu.Unlock()
-	for _, r := range all {
-		l.now = l.e.since()
-		if r.err == nil && !l.stopped.Load() {
-			l.begin(r.f)
-			continue
-		}
-		// Never sent: either the run is interrupted, or the engine returns the error.
-		l.stop()
-		l.inFlight--
-		l.landed = true
-		j := r.f.job
-		l.turns.done(j)
-		l.e.budget.release(j.budget)
-		r.f.job = nil
-		l.free = append(l.free, r.f)
+// board starts a flight whose body is there, or known not to come.
+func (l *loop) board(f *flight) {
+	j := f.job
+	if j.refill.err == nil && !l.stopped.Load() {
+		l.begin(f)
+		return
 	}
+	// Never sent: either nothing more is to be, or the engine returns the error.
+	if l.e.refills.failed() != nil {
+		l.stop()
+	}
+	l.inFlight--
+	l.landed = true
+	l.turns.done(j)
+	f.job = nil
+	l.free = append(l.free, f)
 }
 
 // attempt sends f's request over an idle connection or a new one.
@@ -433,8 +448,8 @@ func (l *loop) attempt(f *flight) {
 	l.deadlines.push(deadline{f, f.gen, f.deadline})
 	if c := l.takeIdle(); c != nil {
 		l.write(c, f)
-	} else if !l.connect(f) {
-		l.dialElsewhere(f)
+	} else {
+		l.open(f, min(f.deadline, l.now+l.sender.timeout))
 	}
 }
 
@@ -655,9 +670,7 @@ func (l *loop) expire() {
 			if d.at > l.now {
 				break
 			}
-			at := c.connecting
-			l.drop(c)
-			l.refused(d.f, at, os.ErrDeadlineExceeded)
+			l.disconnect(c, os.ErrDeadlineExceeded)
 		}
 		l.connects.pop()
 	}
@@ -712,7 +725,7 @@ func (l *loop) until() time.Duration {
 	for _, f := range l.retries {
 		t = min(t, f.retryAt)
 	}
-	if l.fed && l.e.Plan.Loop == Open && l.turns.waiting > 0 && l.e.DrainTimeout > 0 {
+	if l.fed && l.e.Plan.Loop == Open && l.turns.unsent() && l.e.DrainTimeout > 0 {
 		t = min(t, l.fedAt+l.e.DrainTimeout)
 	}
 	return t
@@ -728,15 +741,22 @@ func (l *loop) wait(ctx context.Context) {
 			n = l.poll()
 		}
 	}
+	l.handle(ctx, n)
+}
+
+// handle looks at the first n events.
+func (l *loop) handle(ctx context.Context, n int) {
 	for i := range n {
-		fd := int(l.events[i].Fd)
+		ev := &l.events[i]
+		fd := int(ev.Fd)
 		if fd == l.wakeFD {
 			var count [8]byte
 			_, _ = unix.Read(l.wakeFD, count[:])
 			continue
 		}
-		if fd < len(l.conns) && l.conns[fd] != nil {
-			l.ready(l.conns[fd], l.events[i].Events)
+		// What was done about an earlier event may have closed this one's connection, and opened another.
+		if c := l.conns[fd]; c != nil && c.gen == uint32(ev.Pad) {
+			l.ready(c, ev.Events)
 		}
 		// What is due does not wait for all of a burst of answers.
 		if l.e.Plan.Loop == Closed || l.next != nil && l.next.due <= l.now || l.turns.ready.len() > 0 {

@@ -75,7 +75,7 @@ func TestVerdict(t *testing.T) {
 	}{
 		{"good", func(*ClientUse) {}, time.Millisecond, 900 * time.Microsecond, ""},
 		{"late within 5 % of a slow server", func(*ClientUse) {}, 100 * time.Millisecond, 4900 * time.Microsecond, ""},
-		{"late", func(*ClientUse) {}, 10 * time.Millisecond, 1100 * time.Microsecond, "after they were due"},
+		{"late", func(*ClientUse) {}, 10 * time.Millisecond, 1100 * time.Microsecond, "held requests up"},
 		{"busy", func(u *ClientUse) { u.CPU = 18 * time.Second }, 1, 1, "of the CPU it may use"},
 		{"busy for its quota", func(u *ClientUse) { u.CPUs = 0.1 }, 1, 1, "of the CPU it may use"},
 		{"throttled", func(u *ClientUse) { u.ThrottledPeriods, u.Throttled = 3, time.Second }, 1, 1, "throttled"},

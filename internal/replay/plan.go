@@ -285,6 +285,9 @@ func (p *Plan) Object(n int) (object, replica, pass int) {
 	return v / p.FanOut, v % p.FanOut, n / virtual
 }
 
+// cycle is after how many entries it begins anew which objects are whose.
+func (p *Plan) cycle() int { return p.Objects * p.FanOut * max(p.Shard.Total, 1) }
+
 // Owns says whether entry n belongs to this process' shard.
 func (p *Plan) Owns(n int) bool {
 	switch {

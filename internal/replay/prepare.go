@@ -35,39 +35,74 @@ const (
 // preparer makes plan entries ready to send, in plan order and ahead of time: un-snappy, patch, re-snappy
 // cost far more than a schedule error may.
 type preparer struct {
-	corpus     *capture.Corpus
-	jobs       *sync.Pool
-	plan       *Plan
-	sources    *SourceTable
-	ahead      *readAhead // nil: the corpus is in memory
-	label      string     // that a fan-out sets to the replica's cluster
-	hash       bool
-	mode       TimestampMode
-	maxDecoded int
-	start      time.Time            // wall clock of the run's start
-	since      func() time.Duration // since the start
-	passes     *passes              // in the mode Shift
+	composer
 
-	templates templates
-	decoded   []byte
-	encoded   []byte
+	jobs    *sync.Pool
+	plan    *Plan
+	sources *SourceTable
+	ahead   *readAhead // nil: the corpus is in memory
+	mode    TimestampMode
+	start   time.Time            // wall clock of the run's start
+	since   func() time.Duration // since the start
+	passes  *passes              // in the mode Shift
+}
+
+// composer makes bodies of captured ones. One goroutine at a time uses it.
+type composer struct {
+	corpus     *capture.Corpus
+	fanOut     int
+	label      string // that a fan-out sets to the replica's cluster
+	hash       bool
+	maxDecoded int
+
+	kept *templates
+	// A pass goes through all objects before it comes back to the first, so what is kept stays, and of a larger corpus the
+	// latest object's are at hand for its replicas.
+	latest  map[templateKey]*remotewrite.Template
+	of      int // latest's object
+	decoded []byte
+	encoded []byte
 }
 
 // templates keep what is made of an object once: one sent again, by another replica or in another pass, costs a copy then.
 type templates struct {
-	kept  map[templateKey]*remotewrite.Template
-	bytes int64 // that they take
-	full  bool  // of another there was no room
-	// A pass goes through all objects before it comes back to the first, so what is kept stays, and of a larger corpus the
-	// latest object's are at hand for its replicas.
-	latest map[templateKey]*remotewrite.Template
-	of     int // latest's object
+	mu    sync.Mutex
+	all   map[templateKey]*remotewrite.Template // guarded by mu
+	bytes int64                                 // guarded by mu: that they take
+	full  bool                                  // guarded by mu: of another there was no room
 }
 
 // templateBytes bounds the templates kept.
 const templateBytes = 64 << 20
 
 type templateKey struct{ object, width int } // of the replica's name in bytes; -1 = the labels stay
+
+func newTemplates() *templates {
+	return &templates{all: map[templateKey]*remotewrite.Template{}}
+}
+
+// get returns a template, or nil; full says that another will not be kept.
+func (ts *templates) get(key templateKey) (t *remotewrite.Template, full bool) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.all[key], ts.full
+}
+
+// keep returns false where there is no room for t.
+func (ts *templates) keep(key templateKey, t *remotewrite.Template) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.all[key] != nil { // somebody else was faster
+		return true
+	}
+	n := t.Size()
+	if ts.full = ts.full || ts.bytes+n > templateBytes; ts.full {
+		return false
+	}
+	ts.all[key] = t
+	ts.bytes += n
+	return true
+}
 
 // prepare returns plan entry n as a job. It reads and decodes, and so may fail; the job's body is its own.
 func (p *preparer) prepare(ctx context.Context, n int) (*job, error) {
@@ -98,92 +133,84 @@ func (p *preparer) outline(n int) *job {
 
 // fill makes the body of a job, and says what of the look-ahead it takes.
 func (p *preparer) fill(ctx context.Context, j *job) error {
-	object, replica := j.virtual/p.plan.FanOut, j.virtual%p.plan.FanOut
-	entry := &p.corpus.Entries()[object]
-	raw, err := p.body(ctx, object)
+	read := p.corpus.Body
+	if p.ahead != nil {
+		read = p.ahead.body
+	}
+	raw, err := read(ctx, p.object(j))
+	return p.compose(j, raw, err)
+}
+
+// object is the corpus object that a job sends.
+func (c *composer) object(j *job) int { return j.virtual / c.fanOut }
+
+// compose makes the body of a job of the captured one, if that could be read.
+func (c *composer) compose(j *job, raw []byte, err error) error {
+	entry := &c.corpus.Entries()[c.object(j)]
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", entry.Key, err)
 	}
-	return p.compose(j, entry, raw, replica)
-}
-
-// compose makes the body of a job of the captured one.
-func (p *preparer) compose(j *job, entry *capture.Entry, raw []byte, replica int) error {
 	j.req.Body = raw
-	if !p.corpus.InMemory() {
+	if !c.corpus.InMemory() {
 		j.budget = int64(len(raw)) // bodies of a corpus in memory cost nothing more
 	}
-	if j.deltaMS != 0 || replica > 0 {
-		label := ""
-		if replica > 0 {
-			label = p.label
-		}
-		if err := p.write(j.virtual/p.plan.FanOut, entry, raw, label, j.req.Cluster, j.deltaMS); err != nil {
+	replicated := j.virtual%c.fanOut > 0
+	if replicated || j.deltaMS != 0 {
+		if err := c.write(j, entry, raw, replicated); err != nil {
 			return err
 		}
 		// Encode wants room for a body that does not shrink, ten times what nearly all of them take: not in the look-ahead.
-		p.encoded = snappy.Encode(p.encoded[:cap(p.encoded)], p.decoded)
-		j.buf = append(slices.Grow(j.buf[:0], len(p.encoded)), p.encoded...)
+		c.encoded = snappy.Encode(c.encoded[:cap(c.encoded)], c.decoded)
+		j.buf = append(slices.Grow(j.buf[:0], len(c.encoded)), c.encoded...)
 		j.req.Body = j.buf
 		j.budget = int64(cap(j.buf))
 	}
-	if p.hash {
+	if c.hash {
 		sum := sha256.Sum256(j.req.Body)
 		j.req.SHA256 = hex.EncodeToString(sum[:])
 	}
 	return nil
 }
 
-// write puts the message of an object into p.decoded, relabelled if there is a label and shifted.
-func (p *preparer) write(object int, entry *capture.Entry, raw []byte, label, value string, delta int64) error {
-	key := templateKey{object, len(value)}
-	if label == "" {
-		key.width, value = -1, ""
+// write puts a job's message into c.decoded, shifted and, if it is to be, under its replica's name.
+func (c *composer) write(j *job, entry *capture.Entry, raw []byte, rename bool) error {
+	label, value := "", ""
+	key := templateKey{c.object(j), -1}
+	if rename {
+		label, value = c.label, j.req.Cluster
+		key.width = len(value)
 	}
-	ts := &p.templates
-	if ts.kept == nil {
-		ts.kept, ts.latest = map[templateKey]*remotewrite.Template{}, map[templateKey]*remotewrite.Template{}
+	if c.latest == nil {
+		c.latest = map[templateKey]*remotewrite.Template{}
 	}
-	if ts.of != object {
-		ts.of = object
-		clear(ts.latest)
+	if c.of != key.object {
+		c.of = key.object
+		clear(c.latest)
 	}
-	t := cmp.Or(ts.kept[key], ts.latest[key])
-	if t == nil {
+	t, full := c.kept.get(key)
+	if t = cmp.Or(t, c.latest[key]); t == nil {
 		var err error
-		if p.decoded, err = remotewrite.Decode(p.decoded[:0], raw, p.maxDecoded); err != nil {
+		if c.decoded, err = remotewrite.Decode(c.decoded[:0], raw, c.maxDecoded); err != nil {
 			return fmt.Errorf("decoding %s: %w", entry.Key, err)
 		}
-		if ts.full && label == "" { // it would serve once
-			if err := remotewrite.Shift(entry.Key.Version, p.decoded, delta); err != nil {
+		if full && !rename { // it would serve once
+			if err := remotewrite.Shift(entry.Key.Version, c.decoded, j.deltaMS); err != nil {
 				return fmt.Errorf("shifting the timestamps of %s: %w", entry.Key, err)
 			}
 			return nil
 		}
-		if t, err = remotewrite.NewTemplate(entry.Key.Version, p.decoded, label, value); err != nil {
+		if t, err = remotewrite.NewTemplate(entry.Key.Version, c.decoded, label, value); err != nil {
 			return fmt.Errorf("preparing %s: %w", entry.Key, err)
 		}
-		if n := t.Size(); !ts.full && ts.bytes+n <= templateBytes {
-			ts.kept[key] = t
-			ts.bytes += n
-		} else {
-			ts.full = true
-			ts.latest[key] = t
+		if !c.kept.keep(key, t) {
+			c.latest[key] = t
 		}
 	}
 	var err error
-	if p.decoded, err = t.Append(p.decoded[:0], delta, value); err != nil {
+	if c.decoded, err = t.Append(c.decoded[:0], j.deltaMS, value); err != nil {
 		return fmt.Errorf("shifting the timestamps of %s: %w", entry.Key, err)
 	}
 	return nil
-}
-
-// body reads the body of an object.
-func (p *preparer) body(ctx context.Context, object int) ([]byte, error) {
-	if p.ahead != nil {
-		return p.ahead.body(ctx, object)
-	}
-	return p.corpus.Body(ctx, object)
 }
 
 // delta is how far the timestamps of an entry are moved, in ms.

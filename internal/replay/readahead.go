@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cirrusbench/cirrusbench/internal/capture"
 )
@@ -11,8 +12,9 @@ import (
 // before it does: a store far away answers in milliseconds, and one request after the other would make that the
 // highest rate. What waits here is at most readDepth bodies.
 type readAhead struct {
-	queue chan *fetch // in the plan's order
-	last  *fetch      // the preparer's own: a fan-out needs an object several times in a row
+	queue chan *fetch  // in the plan's order
+	last  *fetch       // the preparer's own: a fan-out needs an object several times in a row
+	first atomic.Int64 // entry of the plan whose body is still wanted
 	wg    sync.WaitGroup
 	stop  context.CancelFunc
 }
@@ -39,18 +41,19 @@ func newReadAhead(ctx context.Context, c *capture.Corpus, p *Plan) *readAhead {
 		defer close(r.queue)
 		defer close(work)
 		total, last := p.Total(), -1
+		idle := 0 // entries in a row that needed nothing new
 		for n := 0; total == 0 || n < total; n++ {
-			if ctx.Err() != nil {
-				return
-			}
-			if !p.Owns(n) {
+			if int64(n) < r.first.Load() {
 				continue
 			}
 			object, _, _ := p.Object(n)
-			if object == last {
+			if !p.Owns(n) || object == last {
+				if idle++; idle > p.cycle() || ctx.Err() != nil {
+					return // nothing new will be needed any more: ours is one object
+				}
 				continue
 			}
-			last = object
+			last, idle = object, 0
 			f := &fetch{object: object, done: make(chan struct{})}
 			for _, to := range []chan *fetch{r.queue, work} {
 				select {
@@ -90,6 +93,23 @@ func (r *readAhead) body(ctx context.Context, object int) ([]byte, error) {
 		return r.last.body, r.last.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// pass goes on without the body of entry n, which needs object. That keeps the reading as far ahead as it was, or the
+// preparer would meet all that it has passed when it next needs a body. What has not been begun yet is left out.
+func (r *readAhead) pass(n, object int) {
+	for r.last == nil || r.last.object != object {
+		select {
+		case f, ok := <-r.queue:
+			if !ok {
+				return
+			}
+			r.last = f
+		default:
+			r.first.Store(int64(n) + 1)
+			return
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,22 +17,43 @@ import (
 // distant is a store far away: it takes a while to answer, and counts.
 type distant struct {
 	store.Store
-	takes           time.Duration
 	gets, now, most atomic.Int64
-	broken          string
+	stuck           atomic.Bool // nothing comes of what is asked for now
+
+	mu     sync.Mutex
+	takes  time.Duration // guarded by mu
+	broken string        // guarded by mu
+}
+
+// become changes how long the store takes, and of which object nothing is left.
+func (d *distant) become(takes time.Duration, broken string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.takes, d.broken = takes, broken
 }
 
 func (d *distant) Get(ctx context.Context, key string) ([]byte, error) {
-	if d.takes > 0 {
+	d.mu.Lock()
+	takes, broken := d.takes, d.broken
+	d.mu.Unlock()
+	if d.stuck.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if takes > 0 {
 		d.gets.Add(1)
 		n := d.now.Add(1)
 		defer d.now.Add(-1)
 		for m := d.most.Load(); n > m && !d.most.CompareAndSwap(m, n); m = d.most.Load() {
 			continue
 		}
-		time.Sleep(d.takes)
-		if d.broken != "" && strings.Contains(key, d.broken) {
+		if broken != "" && strings.Contains(key, broken) {
 			return nil, errors.New("gone")
+		}
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 	return d.Store.Get(ctx, key)
@@ -48,7 +70,7 @@ func TestReadAhead(t *testing.T) {
 			if err != nil || c.InMemory() {
 				t.Fatal(err)
 			}
-			d.takes = 20 * time.Millisecond
+			d.become(20*time.Millisecond, "")
 			objects := len(c.Entries())
 			seen := &clocks{last: map[string]int64{}}
 			run := inBubble(t.Context(), t, Config{
@@ -78,7 +100,7 @@ func TestReadAheadEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.takes, d.broken = time.Millisecond, c.Entries()[20].Key.Hash
+		d.become(time.Millisecond, c.Entries()[20].Key.Hash)
 		config := Config{
 			Corpus: c, Timestamps: Shift, Order: OrderSource, MaxInFlight: 16, Timeout: time.Minute,
 			Plan:   mustPlan(t, PlanConfig{RatePerS: 100, Requests: 500, Loop: true, Objects: len(c.Entries())}),
@@ -92,7 +114,7 @@ func TestReadAheadEnds(t *testing.T) {
 		if _, err := e.run(t.Context()); err == nil || !strings.Contains(err.Error(), "gone") {
 			t.Errorf("with a broken body: %v", err)
 		}
-		d.broken = ""
+		d.become(time.Millisecond, "")
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(2*time.Second, cancel) // of which one is before the start, for reading ahead
 		if run := inBubble(ctx, t, config); !run.Interrupted || run.Counts.OK == 0 {

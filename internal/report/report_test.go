@@ -152,7 +152,7 @@ func runs(t *testing.T) map[string]*stats.Run {
 	bad := makeRun(t, load{requests: 3000, pairs: 1, rate: 2000})
 	bad.Client.Verdict, bad.Client.CPURatio = "invalid", 0.97
 	bad.Client.Reasons = []string{
-		"requests left 12.345 ms after they were due at p99 although a slot was free (limit 1.000 ms)",
+		"the generator held requests up for 12.345 ms at p99 (limit 1.000 ms)",
 		"the generator used 97 % of the CPU it may use (limit 85 %)",
 	}
 
