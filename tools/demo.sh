@@ -25,6 +25,9 @@ say '3. Forecast: the durations Lambda billed, as money and concurrency over 24 
 step forecast --out "$OUT/forecast.md" -o markdown || exit $?
 step forecast || exit $?
 
+if [ $code -eq 5 ]; then
+	say 'The run is INVALID: this machine was too busy while it lasted. Do not trust its latencies; run the demo again when it is quiet.'
+fi
 cat <<END
 
 The run is in $OUT/run.json, the page to look at is $OUT/report.html, the forecast as Markdown is

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cirrusbench/cirrusbench/fixtures"
 	"github.com/cirrusbench/cirrusbench/internal/capture"
@@ -75,6 +76,9 @@ a second one kills.
   cirrusbench replay ./data --target https://example.com/api/v1/write --concurrency 4 --requests 1000 --out run.json`,
 		Args: argsRange(0, 1, "CORPUS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := notZero(cmd.Flags(), "rate", "concurrency", "duration", "requests"); err != nil {
+				return err
+			}
 			e.drains.Store(true)
 			return runReplay(cmd.Context(), e, &o, args)
 		},
@@ -104,6 +108,17 @@ a second one kills.
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
 	}
 	return cmd
+}
+
+// notZero refuses a 0 that was given for one of the named flags: it would mean what leaving the flag out means, and so start another
+// run than the one that was asked for.
+func notZero(f *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if v := f.Lookup(name); v.Changed && v.Value.String() == v.DefValue && strings.Trim(v.DefValue, "0s") == "" {
+			return usagef("leave --"+name+" out, or give it a value", "%s must be positive, not %s", name, v.Value)
+		}
+	}
+	return nil
 }
 
 // check looks at every flag before any file is read: wrong usage comes first, and all of it at once.
@@ -264,7 +279,7 @@ func (x *execution) run(ctx context.Context, plan *replay.Plan) (*stats.Run, *re
 func remark(e *env, run *stats.Run) {
 	c := &run.Counts
 	if failed := c.Failed + c.TimedOut; failed > 0 && c.OK > 0 {
-		e.sayf("note: %d of %d requests failed (%s): the latencies are those of the others", failed, c.Sent, mostFrequent(run.Errors))
+		e.sayf("note: %s of %s failed (%s): the latencies are those of the others", count(failed), plural(c.Sent, "request"), mostFrequent(run.Errors))
 	}
 	if c.Unconfirmed > 0 {
 		e.sayf("note: %d requests of protocol 2.0 were answered without the headers that say what was written: nothing confirms their samples", c.Unconfirmed)
@@ -339,6 +354,10 @@ func (o *replayOptions) loadCorpus(ctx context.Context, args []string) (*capture
 	opt := capture.Options{Org: o.org, Cluster: o.cluster, Location: "bundled", Limits: remotewrite.Limits{MaxDecodedBytes: int(o.maxDecoded)}}
 	s := store.Store(store.FromFS(fixtures.Corpus()))
 	if len(args) > 0 {
+		if strings.HasPrefix(args[0], "http://") || strings.HasPrefix(args[0], "https://") || isLambda(args[0]) {
+			// The URL is not repeated: it may hold a key.
+			return nil, usagef("write --target before the URL; CORPUS is a location of captures, such as ./data", "a URL is where requests go, not a corpus")
+		}
 		opened, err := openExisting(ctx, args[0])
 		if err != nil {
 			return nil, err
@@ -351,14 +370,17 @@ func (o *replayOptions) loadCorpus(ctx context.Context, args []string) (*capture
 // openExisting opens a location to read from: a directory that is not there is a mistake, not an empty
 // store to create.
 func openExisting(ctx context.Context, location string) (store.Store, error) {
+	const hint = "give a directory that 'cirrusbench serve --store' has written to, or none for the bundled captures"
+	if fi, err := os.Stat(location); err == nil && !fi.IsDir() {
+		return nil, withHint(fmt.Errorf("opening corpus: %s is a file, not a directory", location), hint)
+	}
 	s, err := openStore(ctx, location)
 	if err != nil {
 		return nil, err
 	}
 	if dir, ok := s.(*store.Dir); ok {
 		if _, err := os.Stat(dir.String()); err != nil {
-			return nil, withHint(fmt.Errorf("opening corpus: %w", err),
-				"give a directory that 'cirrusbench serve --store' has written to, or none for the bundled captures")
+			return nil, withHint(fmt.Errorf("opening corpus: %w", err), hint)
 		}
 	}
 	return s, nil
@@ -428,9 +450,9 @@ func warnOrder(e *env, o *replayOptions, plan *replay.Plan, corpus *capture.Corp
 	const few = 10 // with more a second, a source's own queue is soon part of its latency
 	switch n := len(sources.Names()); {
 	case plan.Loop == replay.Closed && plan.Concurrency > n:
-		e.sayf("note: %d requests in flight were asked for, but the corpus has %d sources whose order is kept; --order none lifts that", plan.Concurrency, n)
+		e.sayf("note: %d requests in flight were asked for, but the corpus has %s, whose order is kept; --order none lifts that", plan.Concurrency, plural(n, "source"))
 	case plan.Loop == replay.Open && plan.RatePerS > few*float64(n):
-		e.sayf("note: %d sources share %.4g requests/s and their order is kept: at most %d are in flight, and waiting for one's turn is latency; --fan-out N or --order none lifts that",
-			n, plan.RatePerS, n)
+		e.sayf("note: the corpus has %s for %.4g requests/s, and a source's order is kept: at most %d in flight, and waiting for one's turn is latency; --fan-out N or --order none lifts that",
+			plural(n, "source"), plan.RatePerS, n)
 	}
 }

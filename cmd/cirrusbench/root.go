@@ -89,11 +89,7 @@ billed into money and concurrency over 24 months.`,
 			if len(args) == 0 {
 				return nil
 			}
-			hint := "run 'cirrusbench --help' for the list of commands"
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = "did you mean 'cirrusbench " + near[0] + "'?"
-			}
-			return usagef(hint, "unknown command %q", args[0])
+			return unknownCommand(cmd, args[0])
 		},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnv(cmd, e.getenv) },
@@ -104,7 +100,11 @@ billed into money and concurrency over 24 months.`,
 		if msg, hint := badValue(err); msg != "" {
 			return usagef(cmp.Or(hint, fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath())), "%s", msg)
 		}
-		return usagef(fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath()), "%s", flagMessage(err))
+		hint := fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath())
+		if near := nearFlag(cmd, err); near != "" {
+			hint = "did you mean --" + near + "?"
+		}
+		return usagef(hint, "%s", flagMessage(cmd, err))
 	})
 	root.AddCommand(
 		newServeCommand(e),
@@ -127,15 +127,65 @@ billed into money and concurrency over 24 months.`,
 	return root
 }
 
+// unknownCommand is the error of a command with subcommands whose first argument is none of them.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2 // cobra has none for commands below the root
+	hint := fmt.Sprintf("run '%s --help' for the list of commands", cmd.CommandPath())
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		hint = fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near[0])
+	}
+	return usagef(hint, "unknown command %q", name)
+}
+
 // flagMessage makes pflag's wording say what is wrong in one clause.
-func flagMessage(err error) string {
-	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		return "unknown flag --" + strings.TrimLeft(e.GetSpecifiedName(), "-")
+func flagMessage(cmd *cobra.Command, err error) string {
+	if name := unknownFlag(cmd, err); name != "" {
+		return "unknown flag " + name
 	}
 	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok && e.GetFlag() != nil {
 		return "--" + e.GetFlag().Name + " needs a value"
 	}
 	return err.Error()
+}
+
+// unknownFlag is the flag that a command does not have, as it was typed. pflag takes -rate for the letters r, a, t and e: it is given
+// in full where it is a flag's name, and by its first letter otherwise, for the rest may be a value, and a secret.
+func unknownFlag(cmd *cobra.Command, err error) string {
+	e, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return ""
+	}
+	if e.GetSpecifiedShortnames() == "" {
+		return "--" + strings.TrimLeft(e.GetSpecifiedName(), "-")
+	}
+	if letters, _, _ := strings.Cut(e.GetSpecifiedShortnames(), "="); cmd.Flags().Lookup(letters) != nil {
+		return "-" + letters
+	}
+	return "-" + e.GetSpecifiedName()
+}
+
+// nearFlag names the flag that was meant instead of one that the command does not have, or is empty: the same name after another
+// number of dashes, or the only name that begins with what was typed.
+func nearFlag(cmd *cobra.Command, err error) string {
+	typed := strings.TrimLeft(unknownFlag(cmd, err), "-")
+	if len(typed) < 2 {
+		return ""
+	}
+	var begins []string
+	exact := ""
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		switch {
+		case f.Hidden:
+		case f.Name == typed:
+			exact = f.Name
+		case strings.HasPrefix(f.Name, typed):
+			begins = append(begins, f.Name)
+		}
+	})
+	if exact == "" && len(begins) == 1 {
+		return begins[0]
+	}
+	return exact
 }
 
 // envName is the environment variable that stands for a flag.
@@ -170,6 +220,9 @@ func argsRange(lo, hi int, what string) cobra.PositionalArgs {
 		case len(args) < lo:
 			return usagef(hint, "%s is missing", what)
 		case hi >= 0 && len(args) > hi:
+			if hi == 0 && cmd.HasAvailableSubCommands() {
+				return unknownCommand(cmd, args[0])
+			}
 			if hi == 0 {
 				return usagef(hint, "unexpected argument %q", args[0])
 			}

@@ -127,7 +127,7 @@ func (t Traffic) PerHour() (Decimal, error) {
 	switch {
 	case forms == 0:
 		return Decimal{}, userError("the number of requests is not given",
-			"give --requests-per-hour, or --clusters and --per-cluster-per-hour, or --concurrency")
+			"give --requests-per-hour, or --clusters (times --per-cluster-per-hour, 1500 unless given), or --concurrency")
 	case forms > 1:
 		return Decimal{}, userError("the number of requests is given more than once",
 			"keep one of requests per hour, clusters, and concurrency")

@@ -57,11 +57,12 @@ func compareBlock(c *stats.Comparison, i int) block {
 		plain: fmt.Sprintf("With %s intervals. They know the chance within a run; what the machines did differently is not in them.", percent(c.ConfidenceRatio)),
 	}
 	g := grid{caption: k.title, head: []string{"", a, "interval", b, "interval", "change", "interval"}}
-	starred := false
+	starred, endless := false, false
 	for _, m := range c.Metrics {
 		va, vb := m.Values[0], m.Values[i]
 		row := []string{m.Name, compareCell(m.Name, va), compareInterval(m.Name, va), compareCell(m.Name, vb), compareInterval(m.Name, vb), "–", "–"}
 		starred = starred || !va.Supported || !vb.Supported
+		endless = endless || strings.HasSuffix(row[2], "?") || strings.HasSuffix(row[4], "?")
 		if ch := vb.Change; ch != nil {
 			row[5] = changeText(ch.Ratio)
 			if ch.LowerRatio.Known() {
@@ -81,6 +82,9 @@ func compareBlock(c *stats.Comparison, i int) block {
 	k.notes = append(k.notes, "! the interval of the change leaves out 0.")
 	if starred {
 		k.notes = append(k.notes, "* too few requests: interpolates the maximum.")
+	}
+	if endless {
+		k.notes = append(k.notes, "? no upper limit: too few requests lie above.")
 	}
 	k.notes = append(k.notes, "d2_ms to d5_ms are of all requests pooled; d2_pairs_median_ms to d5_pairs_median_ms are medians over the pairs of a source and a destination, with limits over the pairs.")
 	return k

@@ -99,6 +99,9 @@ func runFacts(r *stats.Run) []fact {
 	}
 	if r.Plan.Warmup > 0 || c.Warmup > 0 || r.WarmupLatency != nil {
 		text := plural(max(c.Warmup, r.Plan.Warmup), "request") + " before the measured ones, in none of the other numbers"
+		if r.Interrupted && c.Warmup < r.Plan.Warmup {
+			text = count(c.Warmup) + " of " + text
+		}
 		if l := r.WarmupLatency; l != nil && l.Count > 0 {
 			text += fmt.Sprintf("; median %s, slowest %s", span(l.P50MS), span(l.MaxMS))
 		}
