@@ -165,6 +165,9 @@ func runForecast(e *env, o *forecastOptions, files []string) error {
 		return usagef("use --method priced or --method duration-ratio", "unknown method %q", o.method)
 	}
 	result.Tool = lambdalog.Tool(tool())
+	if o.clusters != "" && !o.changed("per-cluster-per-hour") {
+		e.sayf("note: taking %s requests an hour from each cluster; --per-cluster-per-hour says otherwise", o.perCluster)
+	}
 	return emit(e, o.out, func(w io.Writer) error {
 		switch o.output {
 		case "json":
