@@ -48,12 +48,7 @@ type stamp struct {
 // shiftStamps adds deltaMS to the timestamps of b, or says why it cannot and leaves b alone.
 func shiftStamps(b []byte, stamps []stamp, deltaMS int64) error {
 	for i := range stamps {
-		s := &stamps[i]
-		// A sum that overflows changes its sign and with it its width.
-		if to := s.ms + deltaMS; width(s.ms) != int(s.width) || width(to) != int(s.width) {
-			err := badRequest(reasonTimestampWidth,
-				"shifting a timestamp in series %d: %d ms and %d ms later do not both fit its %d bytes on the wire", s.series, s.ms, deltaMS, s.width)
-			err.Hint = "timestamps can be shifted between 1971-02-02 and 2109-05-15"
+		if err := shiftable(stamps[i].ms, deltaMS, stamps[i].width, stamps[i].series); err != nil {
 			return err
 		}
 	}
@@ -62,6 +57,18 @@ func shiftStamps(b []byte, stamps []stamp, deltaMS int64) error {
 		put(b[s.off:s.off+uint32(s.width)], uint64(s.ms+deltaMS))
 	}
 	return nil
+}
+
+// shiftable says why a timestamp cannot be shifted, if it cannot.
+func shiftable(ms, deltaMS int64, bytes uint8, series int32) error {
+	// A sum that overflows changes its sign and with it its width.
+	if width(ms) == int(bytes) && width(ms+deltaMS) == int(bytes) {
+		return nil
+	}
+	err := badRequest(reasonTimestampWidth,
+		"shifting a timestamp in series %d: %d ms and %d ms later do not both fit its %d bytes on the wire", series, ms, deltaMS, bytes)
+	err.Hint = "timestamps can be shifted between 1971-02-02 and 2109-05-15"
+	return err
 }
 
 // stampFinder walks a message for its timestamps.

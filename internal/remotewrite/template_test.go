@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/golang/snappy"
 )
 
 // checkTemplate compares a template with what it stands for: relabelling, then shifting.
@@ -46,8 +48,13 @@ func checkTemplate(t *testing.T, v Version, decoded []byte, name, value, other s
 			if gotErr.Error() != wantErr.Error() || string(got) != "before" {
 				t.Fatalf("%v, want %v, and %q is left", gotErr, wantErr, got)
 			}
-		case !bytes.HasPrefix(got, dst) || !bytes.Equal(got[len(dst):], want):
-			t.Fatalf("%q by %d ms is not what relabelling and shifting give", set, delta)
+		case !bytes.HasPrefix(got, dst):
+			t.Fatalf("%q is overwritten", dst)
+		default:
+			message, err := snappy.Decode(nil, got[len(dst):])
+			if err != nil || !bytes.Equal(message, want) {
+				t.Fatalf("%q by %d ms is not what relabelling and shifting give: %v", set, delta, err)
+			}
 		}
 	}
 }
@@ -84,8 +91,20 @@ func TestTemplateIsRelabelAndShift(t *testing.T) {
 		if out, err := tpl.Append(nil, 1, "three"); err == nil || out != nil {
 			t.Error("a value of another length is taken")
 		}
-		if n := tpl.Size(); n < int64(len(decoded)) || n > int64(10*len(decoded))+1000 {
-			t.Errorf("%d bytes decoded, a template says it takes %d", len(decoded), n)
+		sent, err := tpl.Append(nil, 1, "five")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := tpl.Size(); n < int64(len(sent)) || n > int64(2*len(sent))+1000 {
+			t.Errorf("%d bytes sent, a template says it takes %d", len(sent), n)
+		}
+		// As large as if it were compressed anew, or a replay would measure other bodies than were captured.
+		message, err := Decode(nil, sent, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if anew := len(snappy.Encode(nil, message)); len(sent) > anew+anew/50+10 {
+			t.Errorf("%s: %d bytes sent, %d if compressed anew", f, len(sent), anew)
 		}
 	}
 	if _, err := NewTemplate(0, nil, "", ""); err == nil {

@@ -279,11 +279,31 @@ func (e *engine) lead(ctx context.Context) time.Duration {
 	case !e.Corpus.InMemory():
 		return most
 	}
+	// What is made once of an object, and for its replicas' names of each length, takes most of the first time.
+	const names = 5 // lengths at most: of ".r2" to ".r10000"
+	objects := e.Plan.Objects * min(e.Plan.FanOut, 1+names)
+	first, bytes, tried := e.try(ctx, trial, maxBatch)
+	again, _, _ := e.try(ctx, trial, tried)
+	if tried == 0 {
+		return least
+	}
+	all := int64(maxBatch * maxBatches)
+	if own := int64(e.ownWarmup + e.ownMeasured); own > 0 {
+		all = min(all, own)
+	}
+	if bytes > 0 {
+		all = min(all, e.Lookahead*int64(tried)/bytes)
+	}
+	takes := again*time.Duration(all) + max(first-again, 0)*time.Duration(min(all, int64(objects)))
+	return min(least+takes*3/2, most) // half more, for when others are busy too
+}
+
+// try prepares the first entries, for about that long and no more than most, and says how long one takes.
+func (e *engine) try(ctx context.Context, within time.Duration, most int) (each time.Duration, bytes int64, tried int) {
 	began := time.Now()
 	e.start = began // which timestamps are made from
 	p := e.preparer()
-	var tried, bytes int64
-	for w := e.walk(); tried < maxBatch && time.Since(began) < trial; tried++ {
+	for w := e.walk(); tried < most && time.Since(began) < within; tried++ {
 		n, ok, err := w.next()
 		if !ok || err != nil {
 			break // prepareAll meets it again, and reports it
@@ -294,18 +314,7 @@ func (e *engine) lead(ctx context.Context) time.Duration {
 		}
 		bytes += j.budget
 	}
-	if tried == 0 {
-		return least
-	}
-	each := time.Since(began) / time.Duration(tried)
-	all := int64(maxBatch * maxBatches)
-	if own := int64(e.ownWarmup + e.ownMeasured); own > 0 {
-		all = min(all, own)
-	}
-	if bytes > 0 {
-		all = min(all, e.Lookahead*tried/bytes)
-	}
-	return min(least+each*time.Duration(all)*3/2, most) // half more, for when others are busy too
+	return time.Since(began) / time.Duration(max(tried, 1)), bytes, tried
 }
 
 // viaLoop runs the plan on the loop's one thread.
@@ -618,13 +627,13 @@ func (e *engine) work(rec *stats.Recorder) {
 		// whose dispatcher may learn of it a moment later.
 		over := e.Plan.Loop == Closed && e.Plan.Duration > 0 && !j.warmup && e.since()-j.zero >= e.Plan.Duration
 		if !over && j.bare {
-			e.refills.ask(j)
-			if !isClosed(j.refill.done) {
+			body := e.refills.serve(j)
+			if !isClosed(body.done) {
 				e.disp.stall(j)
-				<-j.refill.done
+				<-body.done
 				e.disp.resume(j)
 			}
-			if j.refill.err != nil {
+			if body.err != nil {
 				over = true
 				e.disp.cancel() // either nothing more is to be sent, or run returns the error
 			}

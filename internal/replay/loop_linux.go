@@ -401,15 +401,15 @@ func (l *loop) launch(j *job) {
 		l.begin(f)
 		return
 	}
-	l.e.refills.ask(j)
-	done := j.refill.done
-	if isClosed(done) {
+	body := l.e.refills.serve(j)
+	l.now = l.e.since()
+	if isClosed(body.done) {
 		l.board(f)
 		return
 	}
 	l.turns.stall(j)
 	l.helpers.Go(func() {
-		<-done
+		<-body.done
 		l.post(func() {
 			l.turns.resume(j)
 			l.board(f)

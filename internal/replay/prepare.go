@@ -154,14 +154,10 @@ func (c *composer) compose(j *job, raw []byte, err error) error {
 	if !c.corpus.InMemory() {
 		j.budget = int64(len(raw)) // bodies of a corpus in memory cost nothing more
 	}
-	replicated := j.virtual%c.fanOut > 0
-	if replicated || j.deltaMS != 0 {
+	if replicated := j.virtual%c.fanOut > 0; replicated || j.deltaMS != 0 {
 		if err := c.write(j, entry, raw, replicated); err != nil {
 			return err
 		}
-		// Encode wants room for a body that does not shrink, ten times what nearly all of them take: not in the look-ahead.
-		c.encoded = snappy.Encode(c.encoded[:cap(c.encoded)], c.decoded)
-		j.buf = append(slices.Grow(j.buf[:0], len(c.encoded)), c.encoded...)
 		j.req.Body = j.buf
 		j.budget = int64(cap(j.buf))
 	}
@@ -172,13 +168,32 @@ func (c *composer) compose(j *job, raw []byte, err error) error {
 	return nil
 }
 
-// write puts a job's message into c.decoded, shifted and, if it is to be, under its replica's name.
+// quick says that composing a job's body takes next to nothing.
+func (c *composer) quick(j *job) bool {
+	if !c.corpus.InMemory() {
+		return false
+	}
+	replicated := j.virtual%c.fanOut > 0
+	if !replicated && j.deltaMS == 0 {
+		return true
+	}
+	t, _ := c.kept.get(c.key(j, replicated))
+	return t != nil
+}
+
+// key is what a job's template is kept under.
+func (c *composer) key(j *job, rename bool) templateKey {
+	if rename {
+		return templateKey{c.object(j), len(j.req.Cluster)}
+	}
+	return templateKey{c.object(j), -1}
+}
+
+// write makes a job's body in its buffer: shifted and, if it is to be, under its replica's name.
 func (c *composer) write(j *job, entry *capture.Entry, raw []byte, rename bool) error {
-	label, value := "", ""
-	key := templateKey{c.object(j), -1}
+	key, label, value := c.key(j, rename), "", ""
 	if rename {
 		label, value = c.label, j.req.Cluster
-		key.width = len(value)
 	}
 	if c.latest == nil {
 		c.latest = map[templateKey]*remotewrite.Template{}
@@ -197,6 +212,9 @@ func (c *composer) write(j *job, entry *capture.Entry, raw []byte, rename bool) 
 			if err := remotewrite.Shift(entry.Key.Version, c.decoded, j.deltaMS); err != nil {
 				return fmt.Errorf("shifting the timestamps of %s: %w", entry.Key, err)
 			}
+			// Encode wants room for a body that does not shrink, ten times what nearly all of them take: not in the look-ahead.
+			c.encoded = snappy.Encode(c.encoded[:cap(c.encoded)], c.decoded)
+			j.buf = append(slices.Grow(j.buf[:0], len(c.encoded)), c.encoded...)
 			return nil
 		}
 		if t, err = remotewrite.NewTemplate(entry.Key.Version, c.decoded, label, value); err != nil {
@@ -207,7 +225,7 @@ func (c *composer) write(j *job, entry *capture.Entry, raw []byte, rename bool) 
 		}
 	}
 	var err error
-	if c.decoded, err = t.Append(c.decoded[:0], j.deltaMS, value); err != nil {
+	if j.buf, err = t.Append(j.buf[:0], j.deltaMS, value); err != nil {
 		return fmt.Errorf("shifting the timestamps of %s: %w", entry.Key, err)
 	}
 	return nil

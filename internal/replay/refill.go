@@ -6,14 +6,15 @@ import (
 	"sync"
 )
 
-// refills makes the bodies of jobs that came due while there was no room for one. Each is begun a little before the job's
-// turn, so that reading it from a store far away does not keep the target waiting; whatever a job still has to wait for
+// refills makes the bodies of jobs that came due while there was no room for one. What takes long is begun a little before the
+// job's turn, so that reading it from a store far away does not keep the target waiting; whatever a job still has to wait for
 // it at its turn is our delay, not the target's.
 type refills struct {
-	fill func(*job) error
-	fail context.CancelCauseFunc // ends the feeding, or a plan of hours would be gone through to its end
-	stop context.CancelFunc      // breaks off what is not there yet
-	wg   sync.WaitGroup
+	fill  func(*job) error
+	quick func(*job) bool         // it takes next to nothing
+	fail  context.CancelCauseFunc // ends the feeding, or a plan of hours would be gone through to its end
+	stop  context.CancelFunc      // breaks off what is not there yet
+	wg    sync.WaitGroup
 
 	mu  sync.Mutex
 	err error // guarded by mu: the first
@@ -28,12 +29,14 @@ type refill struct {
 // newRefills makes bodies until the end of ctx. What cannot be made is told to fail.
 func (e *engine) newRefills(ctx context.Context, fail context.CancelCauseFunc) *refills {
 	ctx, stop := context.WithCancel(ctx)
-	var mu sync.Mutex
-	c := e.composer()
-	return &refills{fail: fail, stop: stop, fill: func(j *job) error {
+	composers := sync.Pool{New: func() any {
+		c := e.composer()
+		return &c
+	}}
+	fill := func(j *job) error {
+		c := composers.Get().(*composer) //nolint:errcheck,forcetypeassert // there is nothing else in it
+		defer composers.Put(c)
 		raw, err := e.Corpus.Body(ctx, c.object(j))
-		mu.Lock()
-		defer mu.Unlock()
 		if stopped(ctx) {
 			return ctx.Err()
 		}
@@ -42,29 +45,51 @@ func (e *engine) newRefills(ctx context.Context, fail context.CancelCauseFunc) *
 		}
 		e.budget.take(j.budget)
 		return nil
-	}}
+	}
+	c := e.composer()
+	return &refills{fail: fail, stop: stop, fill: fill, quick: c.quick}
 }
 
-// ask begins to make the body of a bare job, unless that has begun. Who asks for a job's body twice does so in turn.
+// ask begins to make the body of a bare job ahead of its turn, if that takes long and has not begun. Who asks for a job's
+// body twice does so in turn.
 func (r *refills) ask(j *job) {
-	if !j.bare || j.refill != nil {
+	if j.bare && j.refill == nil && !r.quick(j) {
+		r.begin(j)
+	}
+}
+
+// serve sees to it that a bare job whose turn has come gets its body, and returns when it has one if that takes next to nothing.
+func (r *refills) serve(j *job) *refill {
+	switch {
+	case j.refill != nil:
+	case r.quick(j):
+		j.refill = &refill{done: make(chan struct{})}
+		r.make(j)
+	default:
+		r.begin(j)
+	}
+	return j.refill
+}
+
+func (r *refills) begin(j *job) {
+	j.refill = &refill{done: make(chan struct{})}
+	r.wg.Go(func() { r.make(j) })
+}
+
+// make makes the body of a job that waits for it.
+func (r *refills) make(j *job) {
+	f := j.refill
+	defer close(f.done)
+	if f.err = r.fill(j); f.err == nil || errors.Is(f.err, context.Canceled) {
 		return
 	}
-	f := &refill{done: make(chan struct{})}
-	j.refill = f
-	r.wg.Go(func() {
-		defer close(f.done)
-		if f.err = r.fill(j); f.err == nil || errors.Is(f.err, context.Canceled) {
-			return
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.err == nil {
-			r.err = f.err
-			r.fail(f.err)
-			r.stop()
-		}
-	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = f.err
+		r.fail(f.err)
+		r.stop()
+	}
 }
 
 // failed is the first error.

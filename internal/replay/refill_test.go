@@ -365,7 +365,7 @@ func TestDrainWithoutBodies(t *testing.T) {
 
 // slowRefills make a body within that time.
 func slowRefills(takes time.Duration) *refills {
-	return &refills{fill: func(j *job) error {
+	return &refills{quick: func(*job) bool { return false }, fill: func(j *job) error {
 		time.Sleep(takes)
 		j.req.Body = []byte("body")
 		return nil
