@@ -217,7 +217,13 @@ func (c *composer) write(j *job, entry *capture.Entry, raw []byte, rename bool) 
 			j.buf = append(slices.Grow(j.buf[:0], len(c.encoded)), c.encoded...)
 			return nil
 		}
-		if t, err = remotewrite.NewTemplate(entry.Key.Version, c.decoded, label, value); err != nil {
+		// Of the names of one length the first makes the template, whichever is wanted: how well a block compresses depends on
+		// it, and shards of a run are to send the bytes that one process would.
+		model := value
+		if rename {
+			model = replicaName(entry.Key.Cluster, firstOfWidth(len(value)-len(replicaName(entry.Key.Cluster, 0))+1))
+		}
+		if t, err = remotewrite.NewTemplate(entry.Key.Version, c.decoded, label, model); err != nil {
 			return fmt.Errorf("preparing %s: %w", entry.Key, err)
 		}
 		if !c.kept.keep(key, t) {

@@ -1,9 +1,12 @@
 package replay
 
 import (
+	"context"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // TestShardsArePartition: for any plan and any number of shards, every entry belongs to exactly one of them, each counts
@@ -74,5 +77,37 @@ func TestShardsArePartition(t *testing.T) {
 		if warmups != whole.Warmup || measured != whole.Requests {
 			t.Fatalf("seed %d, round %d: the shards have %d+%d entries, the plan %d+%d", seed, round, warmups, measured, whole.Warmup, whole.Requests)
 		}
+	}
+}
+
+// TestReplicasShareAModel: which replica comes first does not show in the bytes of any.
+func TestReplicasShareAModel(t *testing.T) {
+	for digits, want := range map[int]int{1: 2, 2: 10, 3: 100, 5: 10_000} {
+		if got := firstOfWidth(digits); got != want {
+			t.Errorf("the first replica of %d digits: %d, want %d", digits, got, want)
+		}
+	}
+	c := bundled(t)
+	plan := mustPlan(t, PlanConfig{RatePerS: 100, Requests: 120, Loop: true, FanOut: 12, Objects: len(c.Entries())})
+	bodies := func(backwards bool) map[int]string {
+		e, err := newEngine(Config{Corpus: c, Plan: plan, Timestamps: Keep, Timeout: time.Minute, Sender: senderFunc(func(context.Context, *Outgoing) Response { return Response{} })})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, all := e.preparer(), map[int]string{}
+		for i := range plan.Total() {
+			if backwards {
+				i = plan.Total() - 1 - i
+			}
+			j, err := p.prepare(t.Context(), i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[i] = string(j.req.Body)
+		}
+		return all
+	}
+	if !maps.Equal(bodies(false), bodies(true)) {
+		t.Error("bodies differ when the last is prepared first")
 	}
 }

@@ -43,7 +43,7 @@ func Sources(c *capture.Corpus, fanOut int) (*SourceTable, error) {
 			for replica := range fanOut {
 				s := Source{Org: k.org, Cluster: k.cluster, number: len(t.sources)}
 				if replica > 0 {
-					s.Cluster += ".r" + strconv.Itoa(replica+1)
+					s.Cluster = replicaName(k.cluster, replica+1)
 					if err := capture.ValidName(s.Cluster); err != nil {
 						return nil, fmt.Errorf("naming a replica of cluster %s: %w", k.cluster, err)
 					}
@@ -64,6 +64,18 @@ func Sources(c *capture.Corpus, fanOut int) (*SourceTable, error) {
 		t.base[i] = base
 	}
 	return t, nil
+}
+
+// replicaName is the name of a cluster's replica, which are counted from 2: the first is the cluster itself.
+func replicaName(cluster string, n int) string { return cluster + ".r" + strconv.Itoa(n) }
+
+// firstOfWidth is the first replica whose number has so many digits.
+func firstOfWidth(digits int) int {
+	n := 2
+	for i, power := 1, 10; i < digits; i, power = i+1, power*10 {
+		n = power
+	}
+	return n
 }
 
 // At is the source that an object's replica, from 0, comes from.
