@@ -193,8 +193,11 @@ func (o *targetFlags) remarkUnmatched(e *env, observed *lambdalog.Observed) {
 	if n <= 0 {
 		return
 	}
-	e.sayf("note: %d of %d answered requests have no billed duration (%s): they were billed too, and are in none of the figures",
+	e.sayf("note: %d of %d answered requests have no billed duration (%s): whatever was billed for them is in none of the figures",
 		n, observed.Answered, observed.From)
+	if observed.Matched == 0 {
+		e.sayf("note: no request was found there, so nothing says what the run was billed")
+	}
 	if observed.Matched == 0 && observed.Foreign > 0 && o.gatewayLog == "" {
 		e.sayf("hint: an API Gateway answers with request ids of its own, which Lambda does not log: --gateway-log names the log that has both")
 	}

@@ -19,8 +19,8 @@ type Observed struct {
 	Answered int64 `json:"answered"`
 	// Refused counts attempts that never reached the function, such as throttled ones: not billed.
 	Refused int64 `json:"refused"`
-	// Matched counts attempts whose record was found, and Unmatched those answered without one: they
-	// were billed too, and are in none of the figures.
+	// Matched counts attempts whose record was found, and Unmatched those answered without one: whatever was billed for them
+	// is in none of the figures.
 	Matched   int64 `json:"matched"`
 	Unmatched int64 `json:"unmatched"`
 	// SampledOneIn is 1, or n when only one in n request ids was kept to bound the memory. Then

@@ -105,6 +105,13 @@ func runFacts(r *stats.Run) []fact {
 		if l := r.WarmupLatency; l != nil && l.Count > 0 {
 			text += fmt.Sprintf("; median %s, slowest %s", span(l.P50MS), span(l.MaxMS))
 		}
+		if len(r.WarmupErrors) > 0 {
+			var kinds []string
+			for _, e := range r.WarmupErrors {
+				kinds = append(kinds, clean(e.Class)+" × "+count(e.Count))
+			}
+			text += "; not all succeeded: " + strings.Join(kinds, ", ")
+		}
 		facts = append(facts, fact{"Warm-up", text})
 	}
 	facts = append(facts,

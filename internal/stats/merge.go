@@ -347,7 +347,10 @@ func (r *Recorder) addRest(from *Run) error {
 		r.statuses[status] += n
 	}
 	for _, e := range from.Errors {
-		r.addError(e.Class, errorTally{e.Count, e.Example, 0})
+		r.errors.add(e.Class, errorTally{e.Count, e.Example, 0})
+	}
+	for _, e := range from.WarmupErrors {
+		r.warmupErrors.add(e.Class, errorTally{e.Count, e.Example, 0})
 	}
 	histograms := from.Histograms
 	if histograms == nil {

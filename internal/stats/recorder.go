@@ -57,7 +57,7 @@ type Observation struct {
 type Recorder struct {
 	counts   Counts
 	statuses map[int]int64
-	errors   map[string]errorTally
+	errors   tallies
 
 	// The latency of all successes is the sum over the pairs, so it is not recorded
 	// a second time.
@@ -66,6 +66,7 @@ type Recorder struct {
 	scheduleError *Histogram
 	failed        *Histogram
 	warmup        *Histogram
+	warmupErrors  tallies
 
 	timeline map[int64]*second
 	// What was looked up last: most requests are of the same pair and second as
@@ -97,7 +98,8 @@ type second struct {
 func NewRecorder() *Recorder {
 	return &Recorder{
 		statuses:      make(map[int]int64),
-		errors:        make(map[string]errorTally),
+		errors:        make(tallies),
+		warmupErrors:  make(tallies),
 		pairs:         make(map[PairKey]*Histogram),
 		service:       NewPackedHistogram(),
 		scheduleError: NewPackedHistogram(),
@@ -130,6 +132,9 @@ func (r *Recorder) Record(o Observation) {
 	if o.Warmup {
 		r.counts.Warmup++
 		r.note(r.warmup, latency)
+		if o.Outcome != OK {
+			r.warmupErrors.add(errorClass(o), errorTally{1, truncate(o.ErrorExample), o.Done})
+		}
 		return
 	}
 	if !r.measured || o.Intended < r.begin {
@@ -171,7 +176,7 @@ func (r *Recorder) Record(o Observation) {
 	}
 	done.failed++
 	r.note(r.failed, latency)
-	r.addError(errorClass(o), errorTally{1, truncate(o.ErrorExample), o.Done})
+	r.errors.add(errorClass(o), errorTally{1, truncate(o.ErrorExample), o.Done})
 }
 
 // note records d and counts what the histogram cannot hold.
@@ -202,7 +207,10 @@ func (r *Recorder) Merge(o *Recorder) {
 		r.statuses[status] += n
 	}
 	for class, tally := range o.errors {
-		r.addError(class, tally)
+		r.errors.add(class, tally)
+	}
+	for class, tally := range o.warmupErrors {
+		r.warmupErrors.add(class, tally)
 	}
 	for key, h := range o.pairs {
 		r.pair(key).Merge(h)
@@ -266,15 +274,28 @@ func (r *Recorder) secondAt(t int64) *second {
 	return s
 }
 
-// addError keeps the example of the earliest error, so that the order of merging
+// tallies are errors by class.
+type tallies map[string]errorTally
+
+// add keeps the example of the earliest error, so that the order of merging
 // does not show.
-func (r *Recorder) addError(class string, t errorTally) {
-	old, known := r.errors[class]
+func (ts tallies) add(class string, t errorTally) {
+	old, known := ts[class]
 	if known && cmp.Or(cmp.Compare(old.at, t.at), strings.Compare(old.example, t.example)) <= 0 {
 		t.at, t.example = old.at, old.example
 	}
 	t.count += old.count
-	r.errors[class] = t
+	ts[class] = t
+}
+
+// counts are the classes in their order.
+func (ts tallies) counts() []ErrorCount {
+	all := make([]ErrorCount, 0, len(ts))
+	for _, class := range slices.Sorted(maps.Keys(ts)) {
+		t := ts[class]
+		all = append(all, ErrorCount{class, t.count, t.example})
+	}
+	return all
 }
 
 func errorClass(o Observation) string {
@@ -319,7 +340,7 @@ func (r *Recorder) Latency() *Histogram {
 }
 
 // Fill puts everything recorded into run: latency, service, schedule_error,
-// failed_latency, warmup_latency, deltas, pairs, timeline, statuses, errors,
+// failed_latency, warmup_latency, deltas, pairs, timeline, statuses, errors, warmup_errors,
 // achieved, the scheduling error of client, and counts but for Planned and
 // NotSent, which stay as they are. It overwrites what was there. It fails only
 // when a histogram cannot be encoded.
@@ -332,11 +353,7 @@ func (r *Recorder) Fill(run *Run) error {
 	for status, n := range r.statuses {
 		run.Statuses[strconv.Itoa(status)] = n
 	}
-	run.Errors = make([]ErrorCount, 0, len(r.errors))
-	for _, class := range slices.Sorted(maps.Keys(r.errors)) {
-		t := r.errors[class]
-		run.Errors = append(run.Errors, ErrorCount{class, t.count, t.example})
-	}
+	run.Errors, run.WarmupErrors = r.errors.counts(), r.warmupErrors.counts()
 
 	latency := r.Latency()
 	run.Latency = latency.Latency()

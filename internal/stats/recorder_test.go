@@ -115,6 +115,9 @@ func TestRecorderKeepsOutcomesApart(t *testing.T) {
 	if diff := cmp.Diff(wantErrors, run.Errors); diff != "" {
 		t.Errorf("errors (-want +got):\n%s", diff)
 	}
+	if diff := cmp.Diff([]ErrorCount{{"x", 1, ""}}, run.WarmupErrors); diff != "" {
+		t.Errorf("errors of the warm-up (-want +got):\n%s", diff)
+	}
 	wantTimeline := make([]TimelinePoint, 13)
 	for i := range wantTimeline {
 		wantTimeline[i].TS = int64(i)

@@ -38,8 +38,10 @@ type Run struct {
 	// Statuses counts answers by HTTP status, such as "204".
 	Statuses map[string]int64 `json:"statuses"`
 	// Errors counts the requests that are not OK, sorted by class.
-	Errors   []ErrorCount `json:"errors"`
-	Achieved Achieved     `json:"achieved"`
+	Errors []ErrorCount `json:"errors"`
+	// WarmupErrors are those of the warm-up, which Errors leaves out.
+	WarmupErrors []ErrorCount `json:"warmup_errors,omitempty"`
+	Achieved     Achieved     `json:"achieved"`
 
 	// Latency is of successes, from the intended send; Service the same from the
 	// actual send; ScheduleError how far off the load generator sent.
@@ -395,11 +397,10 @@ func (r *Run) check(t *runTotals) error {
 		{"warmup_latency.count = warmup", r.WarmupLatency.count(), c.Warmup},
 	}
 	identities = append(identities, identity{"sum of pairs.count = ok", t.pairs, c.OK})
-	errs := make([]int64, len(r.Errors))
-	for i := range r.Errors {
-		errs[i] = r.Errors[i].Count
+	identities = append(identities, identity{"sum of errors.count = failed + timed_out", total(r.Errors), sum(c.Failed, c.TimedOut)})
+	if n := total(r.WarmupErrors); n < 0 || n > c.Warmup {
+		return fmt.Errorf("checking the run: %d errors of the warm-up, which had %d requests", n, c.Warmup)
 	}
-	identities = append(identities, identity{"sum of errors.count = failed + timed_out", sum(errs...), sum(c.Failed, c.TimedOut)})
 	if r.Deltas != nil {
 		identities = append(identities, identity{"deltas.used = ok", r.Deltas.Used, c.OK})
 	}
@@ -436,6 +437,15 @@ func sum(counts ...int64) int64 {
 	return total
 }
 
+// total is how many errors there are of all classes; -1 when that is no count.
+func total(errs []ErrorCount) int64 {
+	counts := make([]int64, len(errs))
+	for i := range errs {
+		counts[i] = errs[i].Count
+	}
+	return sum(counts...)
+}
+
 func (l *Latency) count() int64 {
 	if l == nil {
 		return 0
@@ -452,6 +462,9 @@ func (r *Run) normalize() {
 	}
 	if r.Errors == nil {
 		r.Errors = []ErrorCount{}
+	}
+	if len(r.WarmupErrors) == 0 {
+		r.WarmupErrors = nil // as it is read back
 	}
 	if r.Pairs == nil {
 		r.Pairs = []RunPair{}

@@ -166,7 +166,7 @@ func (r *Run) fields() map[string]any {
 	return map[string]any{
 		"schema": &r.Schema, "tool": &r.Tool, "started_at": &r.StartedAt, "finished_at": &r.FinishedAt, "labels": &r.Labels,
 		"interrupted": &r.Interrupted, "merged": &r.Merged, "plan": &r.Plan, "corpus": &r.Corpus, "target": &r.Target,
-		"counts": &r.Counts, "statuses": &r.Statuses, "errors": &r.Errors, "achieved": &r.Achieved, "latency": &r.Latency,
+		"counts": &r.Counts, "statuses": &r.Statuses, "errors": &r.Errors, "warmup_errors": &r.WarmupErrors, "achieved": &r.Achieved, "latency": &r.Latency,
 		"service": &r.Service, "schedule_error": &r.ScheduleError, "failed_latency": &r.FailedLatency, "warmup_latency": &r.WarmupLatency,
 		"deltas": nil, "pairs": nil, "timeline": nil, "client": &r.Client, "objectives": &r.Objectives, "billed": &r.Billed, "histograms": &r.Histograms,
 	}

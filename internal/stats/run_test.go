@@ -112,7 +112,7 @@ func TestRunKeys(t *testing.T) {
 	}
 	want := []string{
 		"schema", "tool", "started_at", "finished_at", "labels", "interrupted", "plan", "corpus", "target", "counts", "statuses",
-		"errors", "achieved", "latency", "service", "schedule_error", "failed_latency", "warmup_latency", "deltas", "pairs",
+		"errors", "warmup_errors", "achieved", "latency", "service", "schedule_error", "failed_latency", "warmup_latency", "deltas", "pairs",
 		"timeline", "client", "billed", "histograms",
 	}
 	if diff := cmp.Diff(want, keys); diff != "" {
