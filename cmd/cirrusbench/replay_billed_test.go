@@ -48,24 +48,9 @@ func TestBilledFromCloudWatch(t *testing.T) {
 		t.Setenv(k, v)
 	}
 	o := &targetFlags{billedFrom: "cloudwatch:/aws/lambda/writer"}
-	s, err := o.newLedgerSender(t.Context(), &namedSender{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 18 {
-		s.Send(t.Context(), &replay.Outgoing{})
-	}
-	run := &stats.Run{StartedAt: time.Now()}
-	var said bytes.Buffer
-	if err := o.bill(t.Context(), &env{err: &said}, s, run); err != nil {
-		t.Fatal(err)
-	}
-	var got lambdalog.Observed
-	if err := json.Unmarshal(run.Billed, &got); err != nil {
-		t.Fatal(err)
-	}
-	if got.Matched != 18 || got.Foreign != 2 || got.Unmatched != 0 || got.From != o.billedFrom || got.BilledMS.Sum.Value != 54*time.Millisecond || said.Len() > 0 {
-		t.Errorf("%+v, said %s", got, &said)
+	got, said := billed(t, o, &namedSender{})
+	if got.Matched != 18 || got.Foreign != 2 || got.Unmatched != 0 || got.From != o.billedFrom || got.BilledMS.Sum.Value != 54*time.Millisecond || said != "" {
+		t.Errorf("%+v, said %s", got, said)
 	}
 }
 
@@ -102,7 +87,16 @@ func TestGatewayLogFromCloudWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := &targetFlags{billedFrom: file, gatewayLog: "cloudwatch:/aws/apigateway/writer"}
-	s, err := o.newLedgerSender(t.Context(), &gatewaySender{})
+	got, said := billed(t, o, &gatewaySender{})
+	if got.Matched != 18 || got.Foreign != 2 || got.Unmatched != 0 || got.Gateway == nil || got.Gateway.Bridged != 18 || got.Gateway.From != o.gatewayLog || said != "" {
+		t.Errorf("%+v, %+v, said %s", got, got.Gateway, said)
+	}
+}
+
+// billed is what is found of 18 requests, and what is said about it.
+func billed(t *testing.T, o *targetFlags, to sender) (got lambdalog.Observed, said string) {
+	t.Helper()
+	s, err := o.newLedgerSender(t.Context(), to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,15 +104,12 @@ func TestGatewayLogFromCloudWatch(t *testing.T) {
 		s.Send(t.Context(), &replay.Outgoing{})
 	}
 	run := &stats.Run{StartedAt: time.Now()}
-	var said bytes.Buffer
-	if err := o.bill(t.Context(), &env{err: &said}, s, run); err != nil {
+	var out bytes.Buffer
+	if err := o.bill(t.Context(), &env{err: &out}, s, run); err != nil {
 		t.Fatal(err)
 	}
-	var got lambdalog.Observed
 	if err := json.Unmarshal(run.Billed, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Matched != 18 || got.Foreign != 2 || got.Unmatched != 0 || got.Gateway == nil || got.Gateway.Bridged != 18 || got.Gateway.From != o.gatewayLog || said.Len() > 0 {
-		t.Errorf("%+v, %+v, said %s", got, got.Gateway, &said)
-	}
+	return got, out.String()
 }
