@@ -54,7 +54,7 @@ Memory does not grow with the size of what is made.
 			c.Version = remotewrite.Version(min(max(protocol, 0), 255))
 			at, err := time.Parse(time.RFC3339, start)
 			if err != nil {
-				return usagef("write --start 2026-11-20T18:00:00Z", "start %q is not a time", start)
+				return usagef("write --start 2026-11-20T18:00:00Z", "--start %q is not a time", start)
 			}
 			c.Start = at
 			if err := c.Check(); err != nil {

@@ -218,7 +218,7 @@ func (o *gateOptions) settle(e *env) (*gatePlan, error) {
 		return nil, usagef("run 'cirrusbench gate --help' for an example", "%v", err)
 	}
 	if o.onInconclusive != "" && o.onInconclusive != "pass" && o.onInconclusive != "fail" {
-		return nil, usagef("use pass or fail", "on-inconclusive must be pass or fail, not %q", o.onInconclusive)
+		return nil, usagef("use pass or fail", "--on-inconclusive must be pass or fail, not %q", o.onInconclusive)
 	}
 	if p.prices, err = o.pricer(); err != nil {
 		return nil, err
@@ -315,6 +315,7 @@ func gateFiles(e *env, p *gatePlan, force bool) (*stats.GateResult, error) {
 	}
 	if why := unlike(runs[0], runs[1]); why != "" && !force {
 		r := invalidGate(p, why)
+		r.Arms.Baseline.Target, r.Arms.Candidate.Target = runs[0].Target, runs[1].Target
 		e.sayf("hint: give --force to compare them all the same")
 		return r, nil
 	}

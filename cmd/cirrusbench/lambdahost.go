@@ -73,13 +73,26 @@ SIGTERM or Ctrl-C lets invocations under way finish; a second one kills.
 	return cmd
 }
 
-func runLambdaHost(ctx context.Context, e *env, o *lambdaHostOptions, command []string) (err error) {
-	path, err := exec.LookPath(command[0])
+// findBootstrap returns the absolute path of a program, which may lie in the working directory.
+func findBootstrap(name string) (string, error) {
+	path, err := exec.LookPath(name)
 	if errors.Is(err, exec.ErrDot) || err == nil {
-		path, err = filepath.Abs(path)
+		return filepath.Abs(path)
 	}
+	if info, statErr := os.Stat(name); statErr == nil { // LookPath speaks of $PATH only
+		what := "may not be executed"
+		if info.IsDir() {
+			what = "is a directory"
+		}
+		return "", withHint(fmt.Errorf("finding the bootstrap: %s %s", name, what), "give a program; 'make lambda' builds bin/bootstrap")
+	}
+	return "", withHint(fmt.Errorf("finding the bootstrap: %w", err), "build one with 'make lambda' and give its path, bin/bootstrap")
+}
+
+func runLambdaHost(ctx context.Context, e *env, o *lambdaHostOptions, command []string) (err error) {
+	path, err := findBootstrap(command[0])
 	if err != nil {
-		return withHint(fmt.Errorf("finding the bootstrap: %w", err), "build one with 'make lambda' and give its path, bin/bootstrap")
+		return err
 	}
 	for _, kv := range o.env {
 		if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {

@@ -130,7 +130,7 @@ func (o *replayOptions) check(e *env) (pc replay.PlanConfig, objectives []replay
 		oneOf("order", o.order, "source", "none"), oneOf("timestamps", o.timestamps, "keep", "shift", "now"),
 	}
 	if o.maxInFlight < 1 {
-		errs = append(errs, fmt.Errorf("max-in-flight must be at least 1, not %d", o.maxInFlight))
+		errs = append(errs, fmt.Errorf("--max-in-flight must be at least 1, not %d", o.maxInFlight))
 	}
 	if o.slo != "" {
 		var sloErr error

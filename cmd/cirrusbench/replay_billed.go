@@ -27,10 +27,10 @@ func isLambda(target string) bool { return strings.HasPrefix(target, replay.Lamb
 func (o *targetFlags) checkBilled() []error {
 	var errs []error
 	if o.billedWait < 0 {
-		errs = append(errs, fmt.Errorf("billed-wait must not be negative, but is %v", o.billedWait))
+		errs = append(errs, fmt.Errorf("--billed-wait must not be negative, but is %v", o.billedWait))
 	}
 	if o.billedFrom == cloudwatchPrefix {
-		errs = append(errs, errors.New("billed-from names no log group: cloudwatch:/aws/lambda/FUNCTION"))
+		errs = append(errs, errors.New("--billed-from names no log group: cloudwatch:/aws/lambda/FUNCTION"))
 	}
 	errs = append(errs, o.checkGateway()...)
 	if !isLambda(o.target) {
@@ -69,13 +69,13 @@ func (o *targetFlags) checkBilled() []error {
 func (o *targetFlags) checkGateway() []error {
 	var errs []error
 	if o.gatewayLog == cloudwatchPrefix {
-		errs = append(errs, errors.New("gateway-log names no log group: cloudwatch:LOG-GROUP"))
+		errs = append(errs, errors.New("--gateway-log names no log group: cloudwatch:LOG-GROUP"))
 	}
 	if o.gatewayLog != "" && o.billedFrom == "" && !isLambda(o.target) {
 		errs = append(errs, errors.New("gateway-log says which invocation is whose, and only Lambda's own log what it was billed: give --billed-from too"))
 	}
 	if o.gatewayFields != "" && o.gatewayLog == "" {
-		errs = append(errs, errors.New("gateway-log-fields are those of --gateway-log, which is not given"))
+		errs = append(errs, errors.New("--gateway-log-fields are those of --gateway-log, which is not given"))
 	}
 	if _, err := o.accessFields(); err != nil {
 		errs = append(errs, err)
@@ -91,7 +91,7 @@ func (o *targetFlags) accessFields() (lambdalog.AccessFields, error) {
 	gateway, invoked, ok := strings.Cut(o.gatewayFields, ",")
 	f := lambdalog.AccessFields{Gateway: strings.TrimSpace(gateway), Lambda: strings.TrimSpace(invoked)}
 	if !ok || f.Gateway == "" || f.Lambda == "" || f.Gateway == f.Lambda || strings.Contains(f.Lambda, ",") {
-		return f, fmt.Errorf("gateway-log-fields %q are not two names, such as requestId,integrationRequestId", o.gatewayFields)
+		return f, fmt.Errorf("--gateway-log-fields %q are not two names, such as requestId,integrationRequestId", o.gatewayFields)
 	}
 	return f, nil
 }

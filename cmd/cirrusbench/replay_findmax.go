@@ -24,10 +24,10 @@ const findMaxPrecision = 0.05
 func (o *replayOptions) checkFindMax() error {
 	var errs []error
 	if o.slo == "" {
-		errs = append(errs, errors.New("find-max needs --slo: what a rate has to meet"))
+		errs = append(errs, errors.New("--find-max needs --slo: what a rate has to meet"))
 	}
 	if o.rate <= 0 {
-		errs = append(errs, errors.New("find-max needs --rate: where to begin"))
+		errs = append(errs, errors.New("--find-max needs --rate: where to begin"))
 	}
 	if o.requests > 0 || o.shard != "" || o.hlog != "" || o.dryRun {
 		errs = append(errs, errors.New("find-max goes with none of --requests, --shard, --hlog and --dry-run"))

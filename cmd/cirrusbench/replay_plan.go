@@ -70,7 +70,7 @@ func (o *planFlags) config(getenv func(string) string) (replay.PlanConfig, error
 	if n, err := strconv.Atoi(strings.TrimSuffix(o.warmup, "req")); err == nil {
 		p.WarmupRequests = n
 	} else if p.WarmupDuration, err = time.ParseDuration(o.warmup); err != nil {
-		check(fmt.Errorf("warm-up %q is neither a number of requests (100) nor a time (5s)", o.warmup))
+		check(fmt.Errorf("--warmup %q is neither a number of requests (100) nor a time (5s)", o.warmup))
 	}
 	var err error
 	if o.ramp != "" {
@@ -87,13 +87,13 @@ func (o *planFlags) config(getenv func(string) string) (replay.PlanConfig, error
 	case o.timing == "original":
 		p.Speed = o.speed
 		if o.speed == 0 {
-			check(errors.New("speed must be a positive number such as 1 or 4, not 0"))
+			check(errors.New("--speed must be a positive number such as 1 or 4, not 0"))
 		}
 	case o.speed != 1 || o.maxGap != 0:
-		check(errors.New("speed and max-gap need --timing original"))
+		check(errors.New("--speed and --max-gap need --timing original"))
 	}
 	if o.fanOut < 0 {
-		check(fmt.Errorf("fan-out must be at least 1, not %d", o.fanOut))
+		check(fmt.Errorf("--fan-out must be at least 1, not %d", o.fanOut))
 	}
 	if o.fanOutLabel == "" || o.fanOutLabel == "__name__" {
 		check(fmt.Errorf("%q cannot be the label of a fan-out", o.fanOutLabel))
@@ -118,7 +118,7 @@ func oneOf(flag, got string, allowed ...string) error {
 		return nil
 	}
 	last := len(allowed) - 1
-	return fmt.Errorf("%s must be %s or %s, not %q", flag, strings.Join(allowed[:last], ", "), allowed[last], got)
+	return fmt.Errorf("--%s must be %s or %s, not %q", flag, strings.Join(allowed[:last], ", "), allowed[last], got)
 }
 
 // plan makes the plan for a corpus.

@@ -34,15 +34,15 @@ func (o *shardFlags) check(sharded, other bool) error {
 	case o.objectStore == "":
 		return nil
 	case !sharded:
-		return errors.New("object-store needs --shard, such as --shard 0/4, or --shard /4 in a Kubernetes Indexed Job")
+		return errors.New("--object-store needs --shard, such as --shard 0/4, or --shard /4 in a Kubernetes Indexed Job")
 	case other:
-		return errors.New("object-store is for a run: it goes neither with --find-max nor with --dry-run")
+		return errors.New("--object-store is for a run: it goes neither with --find-max nor with --dry-run")
 	case strings.HasPrefix(o.objectStore, "mem:") || strings.HasPrefix(o.objectStore, "null:"):
 		return fmt.Errorf("in %s no other process would find anything", o.objectStore)
 	case o.barrierTimeout <= 0:
-		return fmt.Errorf("barrier-timeout must be positive, not %v", o.barrierTimeout)
+		return fmt.Errorf("--barrier-timeout must be positive, not %v", o.barrierTimeout)
 	case o.startLead < time.Second || o.startLead > time.Hour:
-		return fmt.Errorf("start-lead must be from 1s to 1h, not %v", o.startLead)
+		return fmt.Errorf("--start-lead must be from 1s to 1h, not %v", o.startLead)
 	}
 	return nil
 }

@@ -69,26 +69,26 @@ func (o *targetFlags) add(f *pflag.FlagSet) {
 func (o *targetFlags) check() error {
 	var errs []error
 	if o.timeout <= 0 {
-		errs = append(errs, fmt.Errorf("timeout must be positive, not %v", o.timeout))
+		errs = append(errs, fmt.Errorf("--timeout must be positive, not %v", o.timeout))
 	}
 	if o.drainTimeout < 0 {
-		errs = append(errs, fmt.Errorf("drain-timeout must not be negative, not %v", o.drainTimeout))
+		errs = append(errs, fmt.Errorf("--drain-timeout must not be negative, not %v", o.drainTimeout))
 	}
 	if o.retryFor <= 0 {
-		errs = append(errs, fmt.Errorf("retry-for must be positive, not %v", o.retryFor))
+		errs = append(errs, fmt.Errorf("--retry-for must be positive, not %v", o.retryFor))
 	}
 	errs = append(errs, oneOf("sender", o.sender, "auto", "raw", "nethttp"), oneOf("retry", o.retry, "none", "prometheus", "prometheus+429"))
 	if service, region, ok := strings.Cut(o.sigv4, "/"); o.sigv4 != "" && (!ok || service == "" || region == "" || strings.Contains(region, "/")) {
-		errs = append(errs, fmt.Errorf("sigv4 %q is not SERVICE/REGION, such as execute-api/us-east-1", o.sigv4))
+		errs = append(errs, fmt.Errorf("--sigv4 %q is not SERVICE/REGION, such as execute-api/us-east-1", o.sigv4))
 	}
 	if o.sigv4 != "" && o.bearerFile != "" {
-		errs = append(errs, errors.New("sigv4 and bearer-token-file both set the Authorization header"))
+		errs = append(errs, errors.New("--sigv4 and --bearer-token-file both set the Authorization header"))
 	}
 	if o.sender == "raw" && (o.sigv4 != "" || o.proxy != "") {
 		errs = append(errs, errors.New("the raw sender has no SigV4 and no proxies: use --sender nethttp"))
 	}
 	if o.key != "" && o.cert == "" {
-		errs = append(errs, errors.New("key needs the certificate it belongs to: --cert"))
+		errs = append(errs, errors.New("--key needs the certificate it belongs to: --cert"))
 	}
 	errs = append(errs, o.checkBilled()...)
 	return errors.Join(errs...)

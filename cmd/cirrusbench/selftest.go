@@ -46,7 +46,7 @@ generator. Without CORPUS the bundled captures are sent, as captured.
 				return usagef("run 'cirrusbench selftest --help' for an example", "%v", err)
 			}
 			if o.duration <= 0 || !(rate > 0 && rate <= 1e5) || concurrency < 1 || concurrency > 10_000 {
-				return usagef("", "duration and rate must be positive, rate at most 100000 and concurrency from 1 to 10000")
+				return usagef("", "--duration and --rate must be positive, --rate at most 100,000 and --concurrency from 1 to 10,000")
 			}
 			corpus, err := o.loadCorpus(cmd.Context(), args)
 			if err != nil {

@@ -10,8 +10,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -329,13 +327,10 @@ func inputsOf(sizes map[lambdalog.MB]*cost.Usage) []cost.TuneInput {
 // measure runs the function on this machine. The sizes take turns, so that what else the machine does falls
 // on all of them alike.
 func (o *tuneOptions) measure(ctx context.Context, e *env) ([]cost.TuneInput, []string, error) {
-	path, err := exec.LookPath(o.bootstrap)
-	if errors.Is(err, exec.ErrDot) || err == nil {
-		path, err = filepath.Abs(path)
-	}
+	path, err := findBootstrap(o.bootstrap)
 	switch {
 	case err != nil:
-		return nil, nil, withHint(fmt.Errorf("finding the bootstrap: %w", err), "build one with 'make lambda' and give its path, bin/bootstrap")
+		return nil, nil, err
 	case o.cold < 1 || o.requests < o.cold:
 		return nil, nil, usagef("give --cold of at least 1 and --requests of at least --cold", "--requests is %d and --cold is %d", o.requests, o.cold)
 	case len(o.memory) == 0:

@@ -63,6 +63,9 @@ func ParseLambdaTarget(s string) (LambdaTarget, error) {
 	} else {
 		t.Function = ""
 	}
+	if rest == "" {
+		return t, errors.New("lambda:// names no function")
+	}
 	name, qualifier, ok := strings.Cut(rest, ":")
 	if !lambdaName(name) || (ok && qualifier != "$LATEST" && !lambdaName(qualifier)) {
 		return t, fmt.Errorf("%q is not FUNCTION or FUNCTION:ALIAS of letters, digits, - and _", rest)

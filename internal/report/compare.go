@@ -81,7 +81,7 @@ func compareBlock(c *stats.Comparison, i int) block {
 	k.tables = []grid{g}
 	k.notes = append(k.notes, "! the interval of the change leaves out 0.")
 	if starred {
-		k.notes = append(k.notes, "* too few requests: interpolates the maximum.")
+		k.notes = append(k.notes, "* too few requests: interpolates the maximum. The true value is more likely above than below, and its interval may begin above the number.")
 	}
 	if endless {
 		k.notes = append(k.notes, "? no upper limit: too few requests lie above.")

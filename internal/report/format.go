@@ -48,8 +48,10 @@ func group(digits string) string {
 }
 
 // decimal prints f with a fixed number of decimals and thousands separators.
-func decimal(f float64, places int) string {
-	s := fixed(f, places)
+func decimal(f float64, places int) string { return separated(fixed(f, places)) }
+
+// separated puts thousands separators into a decimal number; what is no number stays as it is.
+func separated(s string) string {
 	sign := ""
 	if strings.HasPrefix(s, "-") {
 		sign, s = "-", s[1:]

@@ -22,7 +22,9 @@ func Gate(w io.Writer, f Format, r *stats.GateResult) error {
 	}
 	p := &page{title: gateTitle(r), alerts: gateAlerts(r), blocks: []block{{facts: gateFacts(r)}}}
 	p.blocks = append(p.blocks, gateComparisonBlocks(r)...)
-	p.blocks = append(p.blocks, gateArmsBlock(r))
+	if r.Arms.Baseline.Sent+r.Arms.Candidate.Sent > 0 { // otherwise a table of zeros
+		p.blocks = append(p.blocks, gateArmsBlock(r))
+	}
 	if k, some := gateObjectivesBlock(r); some {
 		p.blocks = append(p.blocks, k)
 	}

@@ -13,7 +13,7 @@ func Prices(w io.Writer, f Format, book *cost.PriceBook, prices []cost.Price, wa
 	g := grid{caption: "Prices in US dollars", head: []string{"id", "unit", "price $", "from", "as of", "confidence"}, text: []int{1, 4, 5}}
 	for _, p := range prices {
 		for i, t := range p.Tiers {
-			row := []string{"", "", t.Price.Decimal().String(), t.From.String(), "", string(t.Confidence)}
+			row := []string{"", "", t.Price.Decimal().String(), separated(t.From.String()), "", string(t.Confidence)}
 			if i == 0 {
 				row[0], row[1], row[4] = clean(p.ID), clean(p.Unit), clean(p.AsOf)
 			}
@@ -57,9 +57,9 @@ func Price(w io.Writer, f Format, book *cost.PriceBook, p *cost.Price, warnings 
 	for _, t := range p.Tiers {
 		to := "without end"
 		if t.To != nil {
-			to = t.To.String()
+			to = separated(t.To.String())
 		}
-		g.rows = append(g.rows, []string{t.From.String(), to, t.Price.Decimal().String()})
+		g.rows = append(g.rows, []string{separated(t.From.String()), to, t.Price.Decimal().String()})
 	}
 	return writePrices(w, f, &page{title: clean(p.ID), blocks: []block{{facts: facts}, {title: "Tiers, by the quantity of a month", tables: []grid{g}}}}, warnings)
 }
