@@ -158,8 +158,9 @@ func (l *loop) connect(f *flight, by time.Duration) bool {
 	return true
 }
 
-// connected looks whether c has come to stand, and sends its request then.
-func (l *loop) connected(c *loopConn) {
+// connected looks whether c has come to stand, and sends its request then. It returns true where c stands and has that
+// request: the event may be that of an answer too, which no other is going to tell of.
+func (l *loop) connected(c *loopConn) bool {
 	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
 	case err != nil:
@@ -169,7 +170,9 @@ func (l *loop) connected(c *loopConn) {
 	default:
 		c.connecting = netip.AddrPort{}
 		l.write(c, c.f)
+		return c.f != nil
 	}
+	return false
 }
 
 // disconnect gives up a connection that has not come to stand.

@@ -538,8 +538,7 @@ func (l *loop) ready(c *loopConn, events uint32) {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.hungUp = true
 	}
-	if c.connecting.IsValid() {
-		l.connected(c)
+	if c.connecting.IsValid() && !l.connected(c) {
 		return
 	}
 	if c.f == nil {
