@@ -138,6 +138,9 @@ func newEngine(c Config) (*engine, error) {
 	if c.Plan.Total() > 0 && e.ownMeasured == 0 {
 		return nil, errNothingOwned
 	}
+	if c.Timestamps == Shift {
+		e.passes = newPasses(c.Corpus, c.Plan)
+	}
 	return e, nil
 }
 
@@ -155,6 +158,7 @@ type engine struct {
 	budget   *byteBudget
 	refills  *refills
 	kept     *templates
+	passes   *passes       // in the mode Shift
 	notReady int           // the feeder's own, like zero
 	zero     time.Duration // when the measured part begins
 
@@ -398,7 +402,7 @@ func (e *engine) inline() (*preparer, *walk) {
 func (e *engine) preparer() *preparer {
 	p := &preparer{composer: e.composer(), plan: e.Plan, jobs: &e.jobs, mode: e.Timestamps, start: e.start, since: e.since, sources: e.sources}
 	if e.Timestamps == Shift {
-		p.passes = newPasses(e.Corpus, e.Plan, e.start)
+		p.passes = e.passes.from(e.start)
 	}
 	return p
 }

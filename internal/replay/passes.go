@@ -15,12 +15,13 @@ import (
 // first lies in the past, as when a backlog is delivered.
 type passes struct {
 	newestMS int64
-	step     int64 // least distance of two passes, ms
-	total    int   // passes of the plan, 0 in a plan that never ends
-	limits   []int64
+	step     int64   // least distance of two passes, ms
+	total    int     // passes of the plan, 0 in a plan that never ends
+	limits   []int64 // of each pass, for a plan that begins at 0
 
-	pass  int // the latest, -1 before the first
-	delta int64
+	startMS int64
+	pass    int // the latest, -1 before the first
+	delta   int64
 }
 
 // maxLimits bounds the memory for the limits of each pass, 8 bytes for one.
@@ -33,9 +34,9 @@ const (
 	closedRateOne = 10_000
 )
 
-// newPasses looks at a plan that begins at start.
-func newPasses(c *capture.Corpus, p *Plan, start time.Time) *passes {
-	s := &passes{newestMS: newest(c), step: longestSpan(c) + 1, pass: -1}
+// newPasses looks at all of a plan, which takes a second where it has millions of passes: do so before anything can be due.
+func newPasses(c *capture.Corpus, p *Plan) *passes {
+	s := &passes{newestMS: newest(c), step: longestSpan(c) + 1}
 	virtual := p.Objects * p.FanOut
 	total := p.Total()
 	if total == 0 {
@@ -52,7 +53,7 @@ func newPasses(c *capture.Corpus, p *Plan, start time.Time) *passes {
 	s.limits = make([]int64, n)
 	least := int64(0)
 	for k := s.total - 1; k >= 0; k-- {
-		natural := start.Add(p.Due(k*virtual)).UnixMilli() - s.newestMS
+		natural := p.Due(k*virtual).Milliseconds() - s.newestMS
 		if k == s.total-1 || natural < least-s.step {
 			least = natural
 		} else {
@@ -65,6 +66,11 @@ func newPasses(c *capture.Corpus, p *Plan, start time.Time) *passes {
 	return s
 }
 
+// from returns the passes of a plan that begins at start, before the first.
+func (s *passes) from(start time.Time) *passes {
+	return &passes{newestMS: s.newestMS, step: s.step, total: s.total, limits: s.limits, startMS: start.UnixMilli(), pass: -1}
+}
+
 // of returns how far pass k is shifted, in ms, at the time dueMS. Passes are asked for in their order.
 func (s *passes) of(k int, dueMS int64) int64 {
 	if k == s.pass {
@@ -73,7 +79,7 @@ func (s *passes) of(k int, dueMS int64) int64 {
 	var want int64
 	switch {
 	case k < len(s.limits):
-		want = s.limits[k]
+		want = s.startMS + s.limits[k]
 	case len(s.limits) > 0: // beyond what is kept: back to back
 		want = s.delta
 	default:
@@ -90,7 +96,7 @@ func (s *passes) of(k int, dueMS int64) int64 {
 // follow each other faster than they were captured; 0 when they do not, or with a plan of one pass.
 func Backlog(c *capture.Corpus, p *Plan) time.Duration {
 	at := time.UnixMilli(newest(c))
-	s := newPasses(c, p, at)
+	s := newPasses(c, p).from(at)
 	back := -s.of(0, at.Add(p.Due(0)).UnixMilli())
 	return max(0, time.Duration(back)*time.Millisecond)
 }

@@ -185,7 +185,7 @@ func TestPassesLimits(t *testing.T) {
 			plan = mustPlan(t, PlanConfig{Ramp: Ramp{From: 10 * rng.Float64(), To: 1 + 10*rng.Float64(), Over: time.Minute}, Requests: 1 + rng.IntN(20*n), Loop: true, Objects: n})
 		}
 		start := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
-		p := newPasses(corpus, plan, start)
+		p := newPasses(corpus, plan).from(start)
 		last := int64(0)
 		for k := 0; k*n < plan.Total(); k++ {
 			due := start.Add(plan.Due(k * n)).UnixMilli()
