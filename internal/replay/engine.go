@@ -259,8 +259,8 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before, e.processors),
 	}
 	sent := int(total.Counts().Sent)
-	if res.Planned == 0 {
-		res.Planned = sent // the plan was a duration
+	if res.Planned == 0 || e.Plan.Duration > 0 && !res.Interrupted {
+		res.Planned = sent // the plan was a duration, with so many requests at most
 	}
 	res.NotSent = res.Planned - sent
 	return res, nil

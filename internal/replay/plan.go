@@ -34,7 +34,7 @@ type Plan struct {
 	Concurrency int           // closed loop only
 	Warmup      int           // entries before the measured ones
 	Requests    int           // measured entries; 0 in a closed loop means: until Duration
-	Duration    time.Duration // closed loop without Requests: stop starting requests after this
+	Duration    time.Duration // closed loop: stop starting requests after this, also before Requests are sent; 0 = never
 	Objects     int           // corpus objects, replayed in order and again from the first
 	FanOut      int           // how many clusters each object is sent as, one after the other; at least 1
 	Seed        uint64        // of every random choice

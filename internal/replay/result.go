@@ -60,6 +60,9 @@ func (c *Config) Describe(run *stats.Run, target stats.Target) {
 	}
 	if s := c.Plan.Shard; s.Total > 1 {
 		run.Plan.Shard = &stats.Shard{Index: s.Index, Total: s.Total, By: string(s.By), PlannedAll: int64(c.Plan.Requests)}
+		if c.Plan.Duration > 0 {
+			run.Plan.Shard.PlannedAll = 0 // nobody knows how many of them the time allows
+		}
 	}
 	run.Corpus = stats.Corpus{
 		Location: c.Corpus.Location, Objects: int64(len(c.Corpus.Entries())), Bytes: c.Corpus.Bytes,
