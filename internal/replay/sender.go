@@ -327,6 +327,16 @@ func isTimeout(err error) bool {
 	return ok && ne.Timeout()
 }
 
+// exhausted says that the generator's side had no file descriptor, port or memory for a connection: the target was not asked.
+func exhausted(err error) bool {
+	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // errorClass names a failed exchange for the run file's errors: a short, bounded set.
 func errorClass(r Response) string {
 	switch {
@@ -336,6 +346,8 @@ func errorClass(r Response) string {
 		return "timeout"
 	case r.Err == nil:
 		return "http_" + strconv.Itoa(r.Status)
+	case exhausted(r.Err):
+		return "client_exhausted"
 	case errors.Is(r.Err, syscall.ECONNREFUSED):
 		return "connection_refused"
 	case errors.Is(r.Err, syscall.ECONNRESET), errors.Is(r.Err, syscall.EPIPE), errors.Is(r.Err, io.EOF),
