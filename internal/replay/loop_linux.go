@@ -60,6 +60,8 @@ type loop struct {
 	deadlines fifo[deadline] // ascending: all attempts have the same timeout
 	connects  fifo[deadline] // of connections that are being opened; ascending, but for second addresses, which deadlines bounds
 	retries   []*flight      // waiting for their next attempt
+	wasRetry  []*flight      // empty: room for the list that follows
+	retryFrom time.Duration  // no retry is due before
 	heads     [][]byte       // of first attempts, by source and version
 	msg       unix.Msghdr
 	iov       [2]unix.Iovec
@@ -643,10 +645,18 @@ func (l *loop) settle(f *flight, resp *Response) {
 	wait, next, again := l.e.Retry.wait(resp, f.backoff, l.now-f.started)
 	if again && !l.stopped.Load() {
 		f.backoff, f.retryAt, f.last = next, l.now+wait, *resp
-		l.retries = append(l.retries, f)
+		l.await(f)
 		return
 	}
 	l.land(f, resp)
+}
+
+// await keeps a flight until its next attempt.
+func (l *loop) await(f *flight) {
+	if len(l.retries) == 0 || f.retryAt < l.retryFrom {
+		l.retryFrom = f.retryAt
+	}
+	l.retries = append(l.retries, f)
 }
 
 // land ends a flight.
@@ -687,21 +697,23 @@ func (l *loop) expire() {
 		}
 		l.deadlines.pop()
 	}
-	if len(l.retries) == 0 {
+	if len(l.retries) == 0 || l.retryFrom > l.now { // of tens of thousands, not each is looked at each time
 		return
 	}
 	// An attempt may fail at once and come back to wait: it must not meet the list half taken apart.
 	all := l.retries
-	l.retries = nil
+	l.retries = l.wasRetry
 	for _, f := range all {
 		if f.retryAt > l.now {
-			l.retries = append(l.retries, f)
+			l.await(f)
 			continue
 		}
 		f.job.req.Attempt++
 		l.e.live.retried.Add(1)
 		l.attempt(f)
 	}
+	clear(all)
+	l.wasRetry = all[:0]
 }
 
 // until is when the loop has something to do without anything having come.
@@ -721,8 +733,8 @@ func (l *loop) until() time.Duration {
 	if l.connects.len() > 0 {
 		t = min(t, l.connects.front().at)
 	}
-	for _, f := range l.retries {
-		t = min(t, f.retryAt)
+	if len(l.retries) > 0 {
+		t = min(t, l.retryFrom)
 	}
 	if l.fed && l.e.Plan.Loop == Open && l.turns.unsent() && l.e.DrainTimeout > 0 {
 		t = min(t, l.fedAt+l.e.DrainTimeout)
