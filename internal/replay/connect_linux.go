@@ -154,7 +154,7 @@ func (l *loop) connect(f *flight, by time.Duration) bool {
 		return true
 	}
 	c.f, f.conn, c.connecting, c.connectBy = f, c, at, by
-	l.connects.push(deadline{f, f.gen, l.peers.share(l.now, by)})
+	l.connects.pushLive(deadline{f, f.gen, l.peers.share(l.now, by)}, deadline.connecting)
 	return true
 }
 

@@ -84,7 +84,7 @@ type Result struct {
 	Warmup      int // entries of this shard before them
 	NotSent     int // of them never sent, because the run was interrupted
 	Interrupted bool
-	Exhausted   int // measured requests that failed because this side had no descriptor or port for a connection
+	Exhausted   int // measured requests that failed because this side had no descriptor, port or address for a connection
 	NotReady    int // entries whose body was not prepared when they were due, warm-up included
 	Client      ClientUse
 }

@@ -97,6 +97,14 @@ type deadline struct {
 	at  time.Duration
 }
 
+// live says whether the attempt is still under way.
+func (d deadline) live() bool { return d.f.gen == d.gen }
+
+// connecting says whether the attempt still waits for its connection.
+func (d deadline) connecting() bool {
+	return d.live() && d.f.conn != nil && d.f.conn.connecting.IsValid()
+}
+
 // loopConn is a connection. It belongs to a flight or to loop.idle.
 type loopConn struct {
 	fd         int
@@ -447,7 +455,7 @@ func (l *loop) board(f *flight) {
 func (l *loop) attempt(f *flight) {
 	f.gen++
 	f.deadline = l.now + l.e.Timeout
-	l.deadlines.push(deadline{f, f.gen, f.deadline})
+	l.deadlines.pushLive(deadline{f, f.gen, f.deadline}, deadline.live)
 	if c := l.takeIdle(); c != nil {
 		l.write(c, f)
 	} else {
@@ -675,17 +683,17 @@ func (l *loop) land(f *flight, resp *Response) {
 func (l *loop) expire() {
 	for l.connects.len() > 0 {
 		d := *l.connects.front()
-		if c := d.f.conn; d.f.gen == d.gen && c != nil && c.connecting.IsValid() {
+		if d.connecting() {
 			if d.at > l.now {
 				break
 			}
-			l.disconnect(c, os.ErrDeadlineExceeded)
+			l.disconnect(d.f.conn, os.ErrDeadlineExceeded)
 		}
 		l.connects.pop()
 	}
 	for l.deadlines.len() > 0 {
 		d := *l.deadlines.front()
-		if c := d.f.conn; d.f.gen == d.gen {
+		if c := d.f.conn; d.live() {
 			if d.at > l.now {
 				break
 			}

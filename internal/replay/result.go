@@ -40,7 +40,7 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 	if r.Exhausted > 0 {
 		run.Client.Verdict = "invalid"
 		run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf(
-			"%d requests failed because the generator had no file descriptor or port for another connection: not the target's failures", r.Exhausted))
+			"%d requests failed because the generator had no file descriptor, port or address for another connection: not the target's failures", r.Exhausted))
 	}
 	r.spread(run, c.Plan)
 	if r.NotReady > 0 && r.NotReady*100 > r.Planned {

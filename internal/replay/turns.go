@@ -220,14 +220,40 @@ func (q *fifo[T]) at(i int) *T { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
 
 func (q *fifo[T]) push(v T) {
 	if q.n == len(q.ring) {
-		grown := make([]T, max(4, 2*len(q.ring)))
-		for i := range q.n {
-			grown[i] = *q.at(i)
-		}
-		q.ring, q.head = grown, 0
+		q.grow()
 	}
 	q.ring[(q.head+q.n)&(len(q.ring)-1)] = v
 	q.n++
+}
+
+func (q *fifo[T]) grow() {
+	grown := make([]T, max(4, 2*len(q.ring)))
+	for i := range q.n {
+		grown[i] = *q.at(i)
+	}
+	q.ring, q.head = grown, 0
+}
+
+// pushLive is push where the queue may hold what is of no account any more, behind an old one that is: that goes before
+// the ring grows, which it does where more than half is of account, so that few pushes look through it.
+func (q *fifo[T]) pushLive(v T, live func(T) bool) {
+	if q.n == len(q.ring) {
+		var zero T
+		kept := 0
+		for i := range q.n {
+			if old := *q.at(i); live(old) {
+				*q.at(kept) = old
+				kept++
+			}
+		}
+		for i := kept; i < q.n; i++ {
+			*q.at(i) = zero
+		}
+		if q.n = kept; 2*kept >= len(q.ring) {
+			q.grow()
+		}
+	}
+	q.push(v)
 }
 
 func (q *fifo[T]) pop() T {

@@ -95,7 +95,7 @@ func runFacts(r *stats.Run) []fact {
 	if m := r.Merged; m != nil {
 		facts = append(facts, fact{"Shards", fmt.Sprintf("%d of %d, added up; they started within %s of each other by their own clocks", len(m.Parts), m.Shards, span(m.StartSpreadMS))})
 	} else if s := r.Plan.Shard; s != nil {
-		facts = append(facts, fact{"Shard", fmt.Sprintf("part %d of %d (by %s) of a plan of %s", s.Index, s.Total, clean(s.By), plural(s.PlannedAll, "request"))})
+		facts = append(facts, fact{"Shard", fmt.Sprintf("part %d of %d (by %s) of a plan %s", s.Index, s.Total, clean(s.By), planSize(s.PlannedAll))})
 	}
 	if r.Plan.Warmup > 0 || c.Warmup > 0 || r.WarmupLatency != nil {
 		text := plural(max(c.Warmup, r.Plan.Warmup), "request") + " before the measured ones, in none of the other numbers"
@@ -133,6 +133,14 @@ func runFacts(r *stats.Run) []fact {
 		facts = append(facts, fact{"Labels", strings.Join(labels, ", ")})
 	}
 	return facts
+}
+
+// planSize is what there is to say of the size of a whole plan, which nobody knows where its time ends it.
+func planSize(requests int64) string {
+	if requests == 0 {
+		return "that its time ends"
+	}
+	return "of " + plural(requests, "request")
 }
 
 func targetText(r *stats.Run) string {
