@@ -13,6 +13,9 @@ import (
 // leadingNumber is what a person meant who wrote 100/s or 128MB.
 var leadingNumber = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?`)
 
+// wholeDuration is a time as it must be written, of which only its size can be wrong.
+var wholeDuration = regexp.MustCompile(`^[-+]?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`)
+
 // badValue says what the value of a flag must be, and what to write instead of the one that was given; both are empty for another
 // error. It takes the place of the words of strconv and time, which name functions.
 func badValue(err error) (msg, hint string) {
@@ -40,7 +43,7 @@ func badValue(err error) (msg, hint string) {
 	default:
 		return fmt.Sprintf("%s: %v", name, e.Unwrap()), ""
 	}
-	if errors.Is(e.Unwrap(), strconv.ErrRange) {
+	if errors.Is(e.Unwrap(), strconv.ErrRange) || (flag.Value.Type() == "duration" && wholeDuration.MatchString(value)) {
 		return fmt.Sprintf("%s is out of range: %q", name, value), ""
 	}
 	if number == "" {

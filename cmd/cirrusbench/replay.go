@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -159,7 +160,7 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	if err != nil {
 		return err
 	}
-	if err := checkWritable(o.out, o.html, o.hlog); err != nil {
+	if err := o.checkFiles(); err != nil {
 		return err
 	}
 	corpus, err := o.loadCorpus(ctx, args)
@@ -202,6 +203,7 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	}
 	defer sender.Close()
 	target.URL = sender.URL()
+	warnPart(e, plan)
 	warnOrder(e, o, plan, corpus)
 	warnBacklog(e, o.timestamps, plan, corpus)
 
@@ -221,6 +223,23 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 	}
 	remark(e, run)
 	return ending(run)
+}
+
+// checkFiles finds out before a run that each of its results has a place of its own.
+func (o *replayOptions) checkFiles() error {
+	names := []string{o.out, o.html, o.hlog}
+	for i, flag := range []string{"--out", "--html", "--hlog"} {
+		for j, other := range names[:i] {
+			if other == "" || filepath.Clean(other) != filepath.Clean(names[i]) {
+				continue
+			}
+			if info, err := os.Stat(other); err == nil && !info.Mode().IsRegular() {
+				continue // a pipe or a terminal takes both
+			}
+			return usagef("give each a name of its own", "%s and %s both write %s", []string{"--out", "--html"}[j], flag, other)
+		}
+	}
+	return checkWritable(names...)
 }
 
 // terms are how requests are sent, as far as it makes two runs different ones.
@@ -282,7 +301,7 @@ func remark(e *env, run *stats.Run) {
 		e.sayf("note: %s of %s failed (%s): the latencies are those of the others", count(failed), plural(c.Sent, "request"), mostFrequent(run.Errors))
 	}
 	if c.Unconfirmed > 0 {
-		e.sayf("note: %d requests of protocol 2.0 were answered without the headers that say what was written: nothing confirms their samples", c.Unconfirmed)
+		e.sayf("note: %s requests of protocol 2.0 were answered without the headers that say what was written: nothing confirms their samples", count(c.Unconfirmed))
 	}
 }
 
@@ -292,19 +311,43 @@ func mostFrequent(all []stats.ErrorCount) string {
 		return "no class"
 	}
 	top := slices.MaxFunc(all, func(a, b stats.ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
-	return fmt.Sprintf("%s × %d", top.Class, top.Count)
+	return fmt.Sprintf("%s × %s", top.Class, count(top.Count))
 }
 
-const deadHint = "is the target up, and does it take remote write at this path?"
+// deadHint is what to look at when no request succeeded, by what most of them failed with.
+func deadHint(run *stats.Run) string {
+	const general = "is the target up, and does it take remote write at this path?"
+	if len(run.Errors) == 0 {
+		return general
+	}
+	top := slices.MaxFunc(run.Errors, func(a, b stats.ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+	switch {
+	case strings.Contains(top.Example, "server gave HTTP response to HTTPS client"), strings.Contains(top.Example, "first record does not look like a TLS handshake"):
+		return "the target speaks no TLS there: write http:// in --target"
+	case top.Class == "http_401" || top.Class == "http_403":
+		return "the target asks who sends: give --api-key-file, --bearer-token-file or --sigv4"
+	case top.Class == "http_404" || top.Class == "http_405":
+		return "the target takes no remote write at this path: its usual one is /api/v1/write"
+	case top.Class == "connection_refused":
+		return "nothing listens at that address: is the target up, and is the port right?"
+	case top.Class == "dns":
+		return "the name of the target's host is not known: is it spelled right?"
+	case top.Class == "tls":
+		return "the target's certificate is not trusted: give its authority with --ca-cert"
+	case top.Class == "client_exhausted":
+		return "raise this process's limit of open files (ulimit -n), or lower --max-in-flight or --concurrency"
+	}
+	return general
+}
 
 // ending is what a run says by its exit code when its result is out.
 func ending(run *stats.Run) error {
 	switch {
 	case run.Interrupted:
-		return &statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: %d of %d requests were not sent", run.Counts.NotSent, run.Counts.Planned)}
+		return &statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: %s of %s not sent", count(run.Counts.NotSent), plural(run.Counts.Planned, "request"))}
 	case run.Counts.OK == 0:
 		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + cmp.Or(run.NoSuccess(), "no request was planned")},
-			deadHint)
+			deadHint(run))
 	case run.Client.Verdict != "valid" && run.Counts.NotSent > 0:
 		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + strings.Join(run.Client.Reasons, "; ")},
 			"the target is slower than the plan: lower --rate, or give it more time with --drain-timeout")
@@ -313,7 +356,13 @@ func ending(run *stats.Run) error {
 		if broken := brokenObjectives(run); broken != nil {
 			invalid.msg += "\n" + broken.Error()
 		}
-		return withHint(invalid, "lower --rate, or run the generator on a machine of its own")
+		hint := "lower --rate, or run the generator on a machine of its own"
+		if slices.ContainsFunc(run.Errors, func(e stats.ErrorCount) bool { return e.Class == "client_exhausted" }) {
+			hint = "raise this process's limit of open files (ulimit -n), or lower --max-in-flight or --concurrency"
+		} else if len(run.Client.Reasons) == 1 && strings.HasPrefix(run.Client.Reasons[0], "the hypervisor") {
+			hint = "others on this machine's host take its processors: run it again, or on a machine that shares none"
+		}
+		return withHint(invalid, hint)
 	}
 	return brokenObjectives(run)
 }
@@ -439,6 +488,23 @@ func destination(t stats.Target) string {
 }
 
 // warnOrder says when keeping order leaves less concurrency than was asked for, or is likely to hold an open loop up.
+// warnPart says of how little of the corpus a short plan is.
+func warnPart(e *env, plan *replay.Plan) {
+	n := plan.Total()
+	if n == 0 || n > (plan.Objects-1)*plan.FanOut { // every capture has a turn
+		return
+	}
+	each := ""
+	if plan.FanOut > 1 {
+		each = fmt.Sprintf(", each sent as %s", plural(plan.FanOut, "cluster"))
+	}
+	first := "first"
+	if k := (n + plan.FanOut - 1) / plan.FanOut; k > 1 {
+		first += " " + count(k)
+	}
+	e.sayf("note: only the %s of %s%s: %s; --requests %d sends all", first, plural(plan.Objects, "capture"), each, plural(n, "request"), plan.Objects*plan.FanOut)
+}
+
 func warnOrder(e *env, o *replayOptions, plan *replay.Plan, corpus *capture.Corpus) {
 	if o.order != "source" {
 		return

@@ -83,7 +83,7 @@ func (x *execution) findMax(ctx context.Context, pc replay.PlanConfig) error {
 	alive := slices.ContainsFunc(trials, func(t replay.Trial) bool { return t.Run.Counts.OK > 0 })
 	switch {
 	case !alive && len(trials) > 0:
-		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + cmp.Or(trials[0].Run.NoSuccess(), "no request succeeded")}, deadHint)
+		return withHint(&statusError{code: exitInvalid, msg: "INVALID: " + cmp.Or(trials[0].Run.NoSuccess(), "no request succeeded")}, deadHint(trials[0].Run))
 	case limited:
 		return withHint(&statusError{code: exitInvalid, msg: "INVALID: the load generator, not the target, ended the search: " + lastReason(trials)},
 			"run the generator on a machine of its own; 'cirrusbench selftest' shows its ceiling")

@@ -92,18 +92,25 @@ billed into money and concurrency over 24 months.`,
 			}
 			return unknownCommand(cmd, args[0])
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnv(cmd, e.getenv) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return errors.Join(noEmptyFlags(cmd), flagsFromEnv(cmd, e.getenv))
+		},
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.Version = tool().Version
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd.HasAvailableSubCommands() && cmd.Flags().NArg() > 0 { // replai --rate 100: the command is wrong and not the flag
+			return unknownCommand(cmd, cmd.Flags().Arg(0))
+		}
 		if msg, hint := badValue(err); msg != "" {
 			return usagef(cmp.Or(hint, fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath())), "%s", msg)
 		}
 		hint := fmt.Sprintf("run '%s --help' for its flags", cmd.CommandPath())
 		if near := nearFlag(cmd, err); near != "" {
 			hint = "did you mean --" + near + "?"
+		} else if owners := flagOwners(cmd, strings.TrimPrefix(unknownFlag(cmd, err), "--")); len(owners) > 0 {
+			hint = "it is a flag of '" + strings.Join(owners, "', '") + "'"
 		}
 		return usagef(hint, "%s", flagMessage(cmd, err))
 	})
@@ -235,6 +242,29 @@ func nearFlag(cmd *cobra.Command, err error) string {
 		return begins[0]
 	}
 	return exact
+}
+
+// flagOwners are the commands below cmd that have the flag.
+func flagOwners(cmd *cobra.Command, name string) []string {
+	var owners []string
+	for _, sub := range cmd.Commands() {
+		if sub.Flags().Lookup(name) != nil && sub.IsAvailableCommand() {
+			owners = append(owners, sub.CommandPath())
+		}
+	}
+	return owners
+}
+
+// noEmptyFlags refuses --target ” and the like. It is what a script writes whose variable is not set, and must not be another
+// job than the one that was asked for.
+func noEmptyFlags(cmd *cobra.Command) error {
+	var errs []error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" {
+			errs = append(errs, usagef("leave it out, or give it a value; is a variable not set?", "--%s is empty", f.Name))
+		}
+	})
+	return errors.Join(errs...)
 }
 
 // envName is the environment variable that stands for a flag.

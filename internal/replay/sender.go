@@ -97,6 +97,11 @@ func newTarget(c HTTPConfig) (target, error) {
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return target{}, errors.New("target does not begin with http:// or https:// and a host")
 	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return target{}, fmt.Errorf("target's port %s is not from 1 to 65,535", port)
+		}
+	}
 	if u.User != nil {
 		return target{}, errors.New("target has credentials in its URL, where they reach logs and results: hand them over in a file")
 	}

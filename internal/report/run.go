@@ -58,6 +58,15 @@ func runAlerts(r *stats.Run) []alert {
 		}
 		alerts = append(alerts, a)
 	}
+	broken := alert{text: "FAIL: not every objective was met."}
+	for _, o := range r.Objectives {
+		if !o.Met {
+			broken.reasons = append(broken.reasons, fmt.Sprintf("%s, measured %s", clean(o.Objective), clean(o.Measured)))
+		}
+	}
+	if len(broken.reasons) > 0 {
+		alerts = append(alerts, broken)
+	}
 	c := &r.Counts
 	if m := r.Merged; m != nil && m.Partial {
 		a := alert{text: fmt.Sprintf("PARTIAL: merged from %d of %s. The numbers are right for what is there, and not those of the plan.", len(m.Parts), plural(int64(m.Shards), "shard"))}
@@ -124,6 +133,9 @@ func runFacts(r *stats.Run) []fact {
 	if text := billedText(r.Billed); text != "" {
 		facts = append(facts, fact{"Billed", text})
 	}
+	if len(r.Objectives) > 0 {
+		facts = append(facts, fact{"Objectives", objectivesText(r.Objectives)})
+	}
 	facts = append(facts, fact{"Load generator", clientText(r)})
 	if len(r.Labels) > 0 {
 		var labels []string
@@ -141,6 +153,19 @@ func planSize(requests int64) string {
 		return "that its time ends"
 	}
 	return "of " + plural(requests, "request")
+}
+
+// objectivesText says which objectives were met, and what was measured.
+func objectivesText(all []stats.Objective) string {
+	var texts []string
+	for _, o := range all {
+		verdict := "met"
+		if !o.Met {
+			verdict = "BROKEN"
+		}
+		texts = append(texts, fmt.Sprintf("%s %s, measured %s", clean(o.Objective), verdict, clean(o.Measured)))
+	}
+	return strings.Join(texts, "; ")
 }
 
 func targetText(r *stats.Run) string {
