@@ -496,7 +496,7 @@ func warnPart(e *env, plan *replay.Plan) {
 	}
 	each := ""
 	if plan.FanOut > 1 {
-		each = fmt.Sprintf(", each sent as %s", plural(plan.FanOut, "cluster"))
+		each = ", each sent as " + plural(plan.FanOut, "cluster")
 	}
 	first := "first"
 	if k := (n + plan.FanOut - 1) / plan.FanOut; k > 1 {

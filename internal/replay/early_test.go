@@ -10,7 +10,7 @@ import (
 // TestAnswerBeforeTheRequest: a server that refuses connections with an answer as soon as they stand, and then lets its peer end
 // them as most do, is answered for at once, also where its answer and the connection are one event.
 func TestAnswerBeforeTheRequest(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,9 @@ func TestAnswerBeforeTheRequest(t *testing.T) {
 			go func() {
 				defer func() { _ = c.Close() }()
 				_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-				_ = c.(*net.TCPConn).CloseWrite()
+				if tcp, ok := c.(*net.TCPConn); ok {
+					_ = tcp.CloseWrite()
+				}
 				_, _ = io.Copy(io.Discard, c)
 			}()
 		}
