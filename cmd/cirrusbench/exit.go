@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/cirrusbench/cirrusbench/internal/capture"
 	"github.com/cirrusbench/cirrusbench/internal/remotewrite"
@@ -93,6 +95,9 @@ func conclude(w io.Writer, err error) int {
 		code = exitUsage
 	} else if errors.Is(err, context.Canceled) {
 		code = exitInterrupted
+	}
+	if e, ok := errors.AsType[*os.PathError](err); ok && e.Path == os.Stdout.Name() && errors.Is(e, syscall.EPIPE) {
+		return code // | head has had enough, which is nothing to complain of
 	}
 	if msg := strings.TrimSpace(err.Error()); msg != "" {
 		for line := range strings.SplitSeq(msg, "\n") {
