@@ -309,6 +309,7 @@ func (l *loop) feedOpen(ctx context.Context) {
 			break
 		}
 		l.launch(j)
+		l.now = l.e.since() // of hundreds that begin at once, each when it does
 	}
 	for !l.fed {
 		if l.next == nil {
