@@ -316,6 +316,7 @@ func TestIntegrationPageInChromium(t *testing.T) {
 			if wide > 390 {
 				t.Errorf("on a narrow screen the page is %d pixels wide", wide)
 			}
+			scrollable(b)
 			b.shot(p.name + "-narrow")
 			b.window(1100, 900)
 			var pdf struct{ Data string }
@@ -343,6 +344,64 @@ func TestIntegrationPageInChromium(t *testing.T) {
 				t.Errorf("the page asks for %s", requests)
 			}
 		})
+	}
+}
+
+// scrollable looks for what is cut at the right edge and cannot be scrolled with the keyboard, or not be told apart by a
+// screen reader.
+func scrollable(b *browser) {
+	b.t.Helper()
+	var lost []string
+	b.eval(`Array.from(document.querySelectorAll("main *")).filter(function (e) {
+		var how = getComputedStyle(e);
+		return e.scrollWidth > e.clientWidth + 1 && (how.overflowX === "auto" || how.overflowX === "scroll" || how.overflowX === "hidden") &&
+			!(e.tabIndex === 0 && e.getAttribute("role") && e.getAttribute("aria-label") && how.backgroundImage.indexOf("gradient") >= 0);
+	}).map(function (e) { return e.outerHTML.slice(0, 200); })`, &lost)
+	if len(lost) > 0 {
+		b.t.Errorf("wider than the page, and not to be scrolled: %s", strings.Join(lost, "\n"))
+	}
+}
+
+// TestIntegrationForecastInChromium opens pages about forecasts on wide and narrow screens and prints one from a dark system.
+func TestIntegrationForecastInChromium(t *testing.T) {
+	b := chromium(t)
+	for _, name := range []string{"demo", "crossing", "one"} {
+		file := filepath.Join(t.TempDir(), "forecast.html")
+		page := rendered(t, func(w io.Writer) error { return ForecastHTML(w, readForecast(t, "forecast-"+name+".json")) })
+		if err := os.WriteFile(file, page, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		b.window(1280, 900)
+		b.scheme("light")
+		b.open(file)
+		palette := `Array.from(document.querySelectorAll("svg .series, svg .layer, svg .band")).map(function (e) { var s = getComputedStyle(e); return s.stroke + s.fill; }).join()`
+		var light, dark, printed string
+		b.eval(palette, &light)
+		b.shot("forecast-" + name + "-light")
+		b.scheme("dark")
+		b.eval(palette, &dark)
+		b.shot("forecast-" + name + "-dark")
+		b.call("Emulation.setEmulatedMedia", map[string]any{"media": "print", "features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}}}, nil)
+		b.eval(palette, &printed)
+		b.shot("forecast-" + name + "-print")
+		if light == dark || printed != light {
+			t.Errorf("%s: colours are %.300s in the light, %.300s in the dark and %.300s in print", name, light, dark, printed)
+		}
+		b.scheme("light")
+		for _, width := range []int{500, 390} {
+			b.window(width, 800)
+			b.eval("new Promise(function (r) { setTimeout(r, 300); })", nil)
+			var wide int
+			b.eval("document.documentElement.scrollWidth", &wide)
+			if wide > width {
+				t.Errorf("%s: on a screen of %d pixels the page is %d wide", name, width, wide)
+			}
+			scrollable(b)
+			b.shot("forecast-" + name + "-" + strconv.Itoa(width))
+		}
+		if console, requests := b.complaints(); len(console) > 0 || len(requests) != 1 {
+			t.Errorf("console %s, requests %s", console, requests)
+		}
 	}
 }
 

@@ -145,3 +145,13 @@ func TestLegendWraps(t *testing.T) {
 		t.Errorf("rows at %v", at)
 	}
 }
+
+// A table that may be wider than a narrow screen says so; one that fits does not become a stop of the Tab key.
+func TestWideTables(t *testing.T) {
+	for text, want := range map[string]bool{"1,200": false, "$1,234,567.89": true} {
+		g := grid{head: []string{"month", "low", "high", "total"}, rows: [][]string{{"a name in words that wrap", text, text, text}}}
+		if got := table(&g).Wide(); got != want {
+			t.Errorf("with %s wide is %v", text, got)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cirrusbench/cirrusbench/internal/stats"
 )
@@ -91,6 +92,34 @@ type htmlTable struct {
 	Caption string
 	Head    []htmlCell
 	Rows    [][]htmlCell
+}
+
+// Wide says that the table may not fit on a narrow screen, so that it must be reachable with the keyboard to be scrolled.
+func (t htmlTable) Wide() bool {
+	const character, padding, narrow = 8, 12, 320
+	width := 0
+	for j := range t.Head {
+		widest := longest(t.Head[j])
+		for _, row := range t.Rows {
+			if j < len(row) {
+				widest = max(widest, longest(row[j]))
+			}
+		}
+		width += character*widest + padding
+	}
+	return width > narrow
+}
+
+// longest counts the characters of a cell that must stand on one line.
+func longest(c htmlCell) int {
+	if !c.Text {
+		return utf8.RuneCountInString(c.Value)
+	}
+	n := 0
+	for word := range strings.FieldsSeq(c.Value) {
+		n = max(n, utf8.RuneCountInString(word))
+	}
+	return n
 }
 
 type htmlCell struct {
