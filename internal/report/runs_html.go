@@ -336,7 +336,7 @@ func (b *runsPage) overTime() error {
 		}
 		title := strings.TrimSpace("Latency over time " + b.inRun(i))
 		if h != nil {
-			note := "The darker a cell, the more of a band's requests: the scale is logarithmic. "
+			note := "The stronger the colour of a cell, the more of a band's requests: the scale is logarithmic. "
 			if step := h.chart.Heat.Step; step > 1 {
 				note += fmt.Sprintf("A column covers %s. ", plural(step, "second"))
 			}
