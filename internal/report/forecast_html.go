@@ -43,10 +43,9 @@ func ForecastHTML(w io.Writer, fc *cost.Result) error {
 	totals := costBlock(fc)
 	s := section("cost", &totals)
 	if drawn := drawable(fc.Architectures); len(drawn) > 0 {
-		s.Figure = totalsFigure(drawn)
-		s.FigureNote = "Dark bands are the 95 % sampling interval of the billed time, where it was measured; light ones the scenario's low and high."
+		s.Figure, s.FigureNote = totalsFigure(drawn)
 		if left := len(fc.Architectures) - len(drawn); left > 0 {
-			s.FigureNote += fmt.Sprintf(" The figures have room for %d architectures; %s in the tables only.", maxDrawn, areOrIs(left))
+			s.FigureNote = strings.TrimSpace(s.FigureNote + fmt.Sprintf(" The figures have room for %d architectures; %s in the tables only.", maxDrawn, areOrIs(left)))
 		}
 		s.Details = []htmlTable{monthsTable(drawn)}
 		page.Sections = append(page.Sections, s, htmlSection{
@@ -120,8 +119,67 @@ func dollars(u cost.USD) float64 { return u.Decimal().Float64() }
 
 func seriesClass(i int) string { return fmt.Sprintf("series k%d dash%d", i%8, i%4) }
 
-// totalsFigure draws the total of each month as a line, with its interval as a band.
-func totalsFigure(all []cost.ArchitectureResult) template.HTML {
+// bandKind names the bands around a line of totals.
+type bandKind int
+
+const (
+	scenarioBand bandKind = iota
+	intervalBand
+)
+
+// bandNames is which architectures have a band of each kind that is drawn, and one too narrow to be seen beside its line.
+type bandNames struct{ drawn, narrow [2][]string }
+
+// leastBand is the height of a band, in pixels, from which on it is seen on both sides of its line.
+const leastBand = 6
+
+// draw draws the area between two edges unless it is too narrow to be seen, and notes which it was.
+func (n *bandNames) draw(d *drawing, kind bandKind, i int, name string, upper, lower []point) {
+	if len(upper) < 2 {
+		return
+	}
+	height := 0.0
+	for j := range upper {
+		if h := lower[j].y - upper[j].y; h > height {
+			height = h
+		}
+	}
+	if !(height >= leastBand) {
+		n.narrow[kind] = append(n.narrow[kind], name)
+		return
+	}
+	n.drawn[kind] = append(n.drawn[kind], name)
+	class := fmt.Sprintf("band k%d", i%8)
+	if kind == intervalBand {
+		class += " interval"
+	}
+	back := slices.Clone(lower)
+	slices.Reverse(back)
+	d.area(class, append(slices.Clone(upper), back...))
+}
+
+// note says what the bands are. It says nothing when there are none.
+func (n *bandNames) note() string {
+	var text []string
+	switch scenario, interval := len(n.drawn[scenarioBand]) > 0, len(n.drawn[intervalBand]) > 0; {
+	case scenario && interval:
+		text = append(text, "Bands are the scenario's low and high; the stronger ones in them are the 95 % sampling interval of the billed time.")
+	case scenario:
+		text = append(text, "Bands are the scenario's low and high.")
+	case interval:
+		text = append(text, "Bands are the 95 % sampling interval of the billed time.")
+	}
+	if names := n.narrow[scenarioBand]; len(names) > 0 {
+		text = append(text, "The scenario's low and high of "+joinAnd(names)+" are too close to the line to be drawn.")
+	}
+	if names := n.narrow[intervalBand]; len(names) > 0 {
+		text = append(text, "The 95 % sampling interval of "+joinAnd(names)+" is too narrow to be drawn; its limits are in the table.")
+	}
+	return strings.Join(text, " ")
+}
+
+// totalsFigure draws the total of each month as a line, with what bands there are, and says what these are.
+func totalsFigure(all []cost.ArchitectureResult) (figure template.HTML, note string) {
 	const above, depth, below = legendHeight + 26, 270, 46
 	low, high, months := math.Inf(1), 0.0, 0
 	desc := []string{"Total of each month in US dollars."}
@@ -137,7 +195,7 @@ func totalsFigure(all []cost.ArchitectureResult) template.HTML {
 			}
 		}
 		if a.Bands != nil {
-			for j := range a.Bands.Low.Months {
+			for j := range min(len(a.Bands.Low.Months), len(a.Bands.High.Months)) {
 				low, high = min(low, dollars(a.Bands.Low.Months[j].Total)), max(high, dollars(a.Bands.High.Months[j].Total))
 			}
 		}
@@ -165,16 +223,16 @@ func totalsFigure(all []cost.ArchitectureResult) template.HTML {
 	for i := 0; i < months; i += step {
 		d.text("tick", "middle", x.at(float64(i)), bottom+20, longest[i].Month.String())
 	}
+	var bands bandNames
 	for i := range all {
 		var line, lower, upper []point
-		if b := all[i].Bands; b != nil && len(b.Low.Months) > 1 {
-			var edge, back []point
-			for j := range b.Low.Months {
-				edge = append(edge, point{x.at(float64(j)), y.at(dollars(b.High.Months[j].Total))})
-				back = append(back, point{x.at(float64(j)), y.at(dollars(b.Low.Months[j].Total))})
+		if b := all[i].Bands; b != nil {
+			var above, below []point
+			for j := range min(len(b.Low.Months), len(b.High.Months)) {
+				above = append(above, point{x.at(float64(j)), y.at(dollars(b.High.Months[j].Total))})
+				below = append(below, point{x.at(float64(j)), y.at(dollars(b.Low.Months[j].Total))})
 			}
-			slices.Reverse(back)
-			d.area(fmt.Sprintf("band k%d", i%8), append(edge, back...))
+			bands.draw(d, scenarioBand, i, clean(all[i].Name), above, below)
 		}
 		for j, m := range all[i].Months {
 			line = append(line, point{x.at(float64(j)), y.at(dollars(m.Total))})
@@ -183,14 +241,11 @@ func totalsFigure(all []cost.ArchitectureResult) template.HTML {
 				lower = append(lower, point{x.at(float64(j)), y.at(dollars(m.Interval.Low))})
 			}
 		}
-		if len(upper) > 1 {
-			slices.Reverse(lower)
-			d.area(fmt.Sprintf("band k%d", i%8), append(upper, lower...))
-		}
+		bands.draw(d, intervalBand, i, clean(all[i].Name), upper, lower)
 		d.path(seriesClass(i), line)
 	}
 	legendRows(d, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
-	return d.html()
+	return d.html(), bands.note()
 }
 
 // legendBreaks returns which names begin another row of a legend.
@@ -387,7 +442,7 @@ func curveFigure(fc *cost.Result) template.HTML {
 func monthsTable(all []cost.ArchitectureResult) htmlTable {
 	g := grid{caption: "Totals by month", head: []string{"month"}}
 	for i := range all {
-		g.head = append(g.head, clean(all[i].Name), "low", "high")
+		g.head = append(g.head, clean(all[i].Name), "95"+nbsp+"% low", "95"+nbsp+"% high")
 	}
 	for j := range all[0].Months {
 		row := []string{all[0].Months[j].Month.String()}

@@ -155,3 +155,49 @@ func TestWideTables(t *testing.T) {
 		}
 	}
 }
+
+// The caption of the totals says which bands are drawn, and no more.
+func TestBandCaptions(t *testing.T) {
+	demo := func() []cost.ArchitectureResult { return readForecast(t, "forecast-demo.json").Architectures }
+	months := func(totals ...string) []cost.MonthResult {
+		out := slices.Clone(demo()[0].Months[:len(totals)])
+		for i, s := range totals {
+			out[i].Total, out[i].Interval = usd(t, s), nil
+		}
+		return out
+	}
+	band := func(low, high string) *cost.Bands {
+		two := func(total string) []cost.BandMonth {
+			return []cost.BandMonth{{Total: usd(t, total)}, {Total: usd(t, total)}}
+		}
+		return &cost.Bands{Low: cost.Band{Months: two(low)}, High: cost.Band{Months: two(high)}}
+	}
+	interval := func(low, high string) []cost.MonthResult {
+		all := months("1000", "1000")
+		for i := range all {
+			all[i].Interval = &cost.USDInterval{Low: usd(t, low), High: usd(t, high)}
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		bands  *cost.Bands
+		months []cost.MonthResult
+		drawn  int
+		want   string
+	}{
+		"none":     {nil, months("1000", "1000"), 0, ""},
+		"a month":  {nil, interval("900", "1100")[:1], 0, ""},
+		"scenario": {band("800", "1200"), months("1000", "1000"), 1, "Bands are the scenario's low and high."},
+		"interval": {nil, interval("900", "1100"), 1, "Bands are the 95 % sampling interval of the billed time."},
+		"both":     {band("800", "1200"), interval("900", "1100"), 2, "Bands are the scenario's low and high; the stronger ones in them are the 95 % sampling interval of the billed time."},
+		"narrow": {
+			band("999", "1001"), interval("998", "1002"), 0,
+			"The scenario's low and high of x are too close to the line to be drawn. The 95 % sampling interval of x is too narrow to be drawn; its limits are in the table.",
+		},
+	} {
+		figure, note := totalsFigure([]cost.ArchitectureResult{{Name: "x", Months: c.months, Bands: c.bands}})
+		if n := strings.Count(string(figure), "<polygon"); note != c.want || n != c.drawn {
+			t.Errorf("%s: %d bands with %q, want %d with %q", name, n, note, c.drawn, c.want)
+		}
+	}
+}

@@ -567,8 +567,7 @@ func (b *runsPage) forecast(fc *cost.Result) {
 	k.title = "Forecast"
 	s := section("forecast", &k)
 	if drawn := drawable(fc.Architectures); len(drawn) > 0 {
-		s.Figure = totalsFigure(drawn)
-		s.FigureNote = "Bands are the 95 % sampling interval of the billed time, where it was measured."
+		s.Figure, s.FigureNote = totalsFigure(drawn)
 		s.Details = []htmlTable{monthsTable(drawn)}
 	}
 	for _, a := range forecastAlerts(fc) {
