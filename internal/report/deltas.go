@@ -84,6 +84,15 @@ func (l *level) starred(d *stats.Deltas) string {
 	return l.name
 }
 
+// supportNeeds says how many latencies of a pair each level needs.
+func supportNeeds() string {
+	var needs []string
+	for _, l := range levels(new(stats.Deltas)) {
+		needs = append(needs, l.name+" needs n ≥ "+count(l.enough))
+	}
+	return strings.Join(needs, ", ")
+}
+
 // deltasBlock is the table alone.
 func deltasBlock(d *stats.Deltas) block {
 	k := block{title: "D2–D5 in milliseconds"}
@@ -96,8 +105,7 @@ func deltasBlock(d *stats.Deltas) block {
 	g := grid{caption: "D2–D5 over the pairs, in milliseconds", head: []string{"Metric", "Median", "Mean", "StdDev", "Max", "Min"}}
 	for _, l := range levels(d) {
 		s := l.summary
-		// As the paper prints them: without separators, so that they can be pasted.
-		g.rows = append(g.rows, []string{l.starred(d), fixed(s.MedianMS, 2), fixed(s.MeanMS, 2), fixed(s.StdMS, 2), fixed(s.MaxMS, 2), fixed(s.MinMS, 2)})
+		g.rows = append(g.rows, []string{l.starred(d), decimal(s.MedianMS, 2), decimal(s.MeanMS, 2), decimal(s.StdMS, 2), decimal(s.MaxMS, 2), decimal(s.MinMS, 2)})
 	}
 	k.tables = []grid{g}
 	return k
@@ -115,7 +123,7 @@ func runDeltasBlock(d *stats.Deltas) block {
 		if !l.pooledSupported {
 			star = "*"
 		}
-		pooled = append(pooled, fmt.Sprintf("%s%s %s", l.name, star, fixed(l.pooledMS, 2)))
+		pooled = append(pooled, fmt.Sprintf("%s%s %s", l.name, star, decimal(l.pooledMS, 2)))
 	}
 	k.notes = append(supportNotes(d), fmt.Sprintf("All %s pooled: %s ms. %s", plural(d.Pooled.Count, "request"), strings.Join(pooled, ", "), boundText(d, worstBound(d))))
 	return k
@@ -136,7 +144,7 @@ func boundText(d *stats.Deltas, worst float64) string {
 // bound prints an error bound, rounded up because a bound must hold.
 func bound(ms float64) string {
 	// What is a whole number of thousandths but for float noise stays so.
-	return fixed(math.Ceil(ms*1000-1e-6)/1000, 3)
+	return decimal(math.Ceil(ms*1000-1e-6)/1000, 3)
 }
 
 // supportGrid tells for each level what it rests on.
@@ -151,7 +159,7 @@ func supportGrid(d *stats.Deltas) grid {
 		g.head = append(g.head, "error ± ms", "pooled ± ms")
 	}
 	for _, l := range levels(d) {
-		pooled := fixed(l.pooledMS, 2)
+		pooled := decimal(l.pooledMS, 2)
 		if !l.pooledSupported {
 			pooled = "*" + pooled
 		}

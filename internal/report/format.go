@@ -98,6 +98,21 @@ func figure(f float64) string {
 	return s
 }
 
+// figures prints numbers that stand together as [figure] does, all with the decimals of the one that has most.
+func figures(all []float64) []string {
+	places := 0
+	for _, f := range all {
+		if _, frac, found := strings.Cut(figure(f), "."); found {
+			places = max(places, len(frac))
+		}
+	}
+	out := make([]string, len(all))
+	for i, f := range all {
+		out[i] = decimal(f, places)
+	}
+	return out
+}
+
 // nbsp keeps a number and its unit on one line. Only HTML gets to see it; the
 // other formats replace it by a space that can be searched for.
 const nbsp = "\u00a0"

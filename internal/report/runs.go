@@ -41,62 +41,115 @@ func Runs(w io.Writer, f Format, runs []stats.NamedRun) error {
 type runNumber struct {
 	name  string // with its unit, as the keys of the run file have it
 	exact func(r *stats.Run) string
-	// shown is how a table prints it; nil: as it is.
+	// shown is how a table prints it; nil: as exact has it, or by number.
 	shown func(r *stats.Run) string
+	// number is what a table prints with the decimals of its row, behind a mark if it is doubtful; nil: it is no measurement.
+	number func(r *stats.Run) (value float64, mark string, some bool)
 }
+
+// cells prints the number of each run for a table: those of a row have the same decimals.
+func (n *runNumber) cells(runs []stats.NamedRun) []string {
+	cells := make([]string, len(runs))
+	if n.number == nil {
+		for i, r := range runs {
+			show := n.shown
+			if show == nil {
+				show = n.exact
+			}
+			cells[i] = show(r.Run)
+		}
+		return cells
+	}
+	var values []float64
+	for _, r := range runs {
+		if v, _, some := n.number(r.Run); some {
+			values = append(values, v)
+		}
+	}
+	aligned := figures(values)
+	for i, r := range runs {
+		cells[i] = "–"
+		if _, mark, some := n.number(r.Run); some {
+			cells[i] = mark + aligned[0]
+			aligned = aligned[1:]
+		}
+	}
+	return cells
+}
+
+// The marks of doubtful numbers.
+const (
+	rough       = "~" // fewer than ten requests were slower
+	unsupported = "*" // a pair has too few requests
+)
 
 func runNumbers() []runNumber {
 	whole := func(name string, pick func(*stats.Run) int64) runNumber {
-		return runNumber{name, func(r *stats.Run) string { return strconv.FormatInt(pick(r), 10) }, func(r *stats.Run) string { return count(pick(r)) }}
-	}
-	part := func(name string, enough int64, there func(*stats.Run) int64, pick func(*stats.Run) float64) runNumber {
 		return runNumber{
-			name,
-			func(r *stats.Run) string {
+			name: name, exact: func(r *stats.Run) string { return strconv.FormatInt(pick(r), 10) }, shown: func(r *stats.Run) string { return count(pick(r)) },
+		}
+	}
+	part := func(name string, there func(*stats.Run) int64, mark func(*stats.Run) string, pick func(*stats.Run) float64) runNumber {
+		return runNumber{
+			name: name,
+			exact: func(r *stats.Run) string {
 				if there(r) == 0 {
 					return ""
 				}
 				return strconv.FormatFloat(pick(r), 'f', -1, 64)
 			},
-			func(r *stats.Run) string {
-				switch n := there(r); {
-				case n == 0:
-					return "–"
-				case n < enough:
-					return "~" + figure(pick(r))
-				default:
-					return figure(pick(r))
+			number: func(r *stats.Run) (float64, string, bool) {
+				if there(r) == 0 {
+					return 0, "", false
 				}
+				return pick(r), mark(r), true
 			},
 		}
 	}
+	sure := func(*stats.Run) string { return "" }
+	least := func(enough int64, there func(*stats.Run) int64) func(*stats.Run) string {
+		return func(r *stats.Run) string {
+			if there(r) < enough {
+				return rough
+			}
+			return ""
+		}
+	}
 	ok := func(r *stats.Run) int64 { return r.Counts.OK }
+	sent := func(r *stats.Run) int64 { return r.Counts.Sent }
+	scheduled := func(r *stats.Run) int64 { return r.ScheduleError.Count }
 	numbers := []runNumber{
 		whole("planned", func(r *stats.Run) int64 { return r.Counts.Planned }),
 		whole("sent", func(r *stats.Run) int64 { return r.Counts.Sent }),
 		whole("ok", ok),
 		whole("failed", func(r *stats.Run) int64 { return r.Counts.Failed }),
 		whole("timed_out", func(r *stats.Run) int64 { return r.Counts.TimedOut }),
-		part("rate_per_s", 0, func(r *stats.Run) int64 { return r.Counts.Sent }, func(r *stats.Run) float64 { return r.Achieved.RatePerS }),
-		part("samples_per_s", 0, func(r *stats.Run) int64 { return r.Counts.Sent }, func(r *stats.Run) float64 { return r.Achieved.SamplesPerS }),
-		part("mean_ms", 0, ok, func(r *stats.Run) float64 { return r.Latency.MeanMS }),
+		part("rate_per_s", sent, sure, func(r *stats.Run) float64 { return r.Achieved.RatePerS }),
+		part("samples_per_s", sent, sure, func(r *stats.Run) float64 { return r.Achieved.SamplesPerS }),
+		part("mean_ms", ok, sure, func(r *stats.Run) float64 { return r.Latency.MeanMS }),
 	}
 	for _, q := range percentiles() {
-		numbers = append(numbers, part(percentileKey(q.name), q.enough, ok, func(r *stats.Run) float64 { return q.value(&r.Latency) }))
+		numbers = append(numbers, part(percentileKey(q.name), ok, least(q.enough, ok), func(r *stats.Run) float64 { return q.value(&r.Latency) }))
 	}
 	numbers = append(
 		numbers,
-		part("max_ms", 0, ok, func(r *stats.Run) float64 { return r.Latency.MaxMS }),
-		part("service_p50_ms", 20, ok, func(r *stats.Run) float64 { return r.Service.P50MS }),
-		part("service_p99_ms", 1_000, ok, func(r *stats.Run) float64 { return r.Service.P99MS }),
-		part("schedule_error_p99_ms", 1_000, func(r *stats.Run) int64 { return r.ScheduleError.Count }, func(r *stats.Run) float64 { return r.ScheduleError.P99MS }),
+		part("max_ms", ok, sure, func(r *stats.Run) float64 { return r.Latency.MaxMS }),
+		part("service_p50_ms", ok, least(20, ok), func(r *stats.Run) float64 { return r.Service.P50MS }),
+		part("service_p99_ms", ok, least(1_000, ok), func(r *stats.Run) float64 { return r.Service.P99MS }),
+		part("schedule_error_p99_ms", scheduled, least(1_000, scheduled), func(r *stats.Run) float64 { return r.ScheduleError.P99MS }),
 	)
 	for i, pick := range []func(*stats.DeltaSummary) float64{
 		func(s *stats.DeltaSummary) float64 { return s.MedianMS }, func(s *stats.DeltaSummary) float64 { return s.MaxMS },
 	} {
 		for l := range 4 {
 			name := fmt.Sprintf("d%d_%s_ms", l+2, []string{"median", "max"}[i])
-			numbers = append(numbers, part(name, 0, ok, func(r *stats.Run) float64 { return pick(levels(r.Deltas)[l].summary) }))
+			mark := func(r *stats.Run) string {
+				if levels(r.Deltas)[l].summary.SupportedPairs < len(r.Deltas.Pairs) {
+					return unsupported
+				}
+				return ""
+			}
+			numbers = append(numbers, part(name, ok, mark, func(r *stats.Run) float64 { return pick(levels(r.Deltas)[l].summary) }))
 		}
 	}
 	return append(numbers, runNumber{name: "load_generator", exact: func(r *stats.Run) string { return clean(cmp.Or(r.Client.Verdict, "not judged")) }})
@@ -120,23 +173,22 @@ func sideBySide(runs []stats.NamedRun) block {
 	for i := range runs {
 		g.head = append(g.head, runLetter(i))
 	}
-	rough := false
+	marked := map[string]bool{}
 	for _, n := range runNumbers() {
-		row := []string{n.name}
-		for _, r := range runs {
-			show := n.shown
-			if show == nil {
-				show = n.exact
+		cells := n.cells(runs)
+		for _, c := range cells {
+			if c != "" {
+				marked[c[:1]] = true
 			}
-			cell := show(r.Run)
-			rough = rough || len(cell) > 0 && cell[0] == '~'
-			row = append(row, cell)
 		}
-		g.rows = append(g.rows, row)
+		g.rows = append(g.rows, append([]string{n.name}, cells...))
 	}
 	k.tables = []grid{g}
-	if rough {
+	if marked[rough] {
 		k.notes = append(k.notes, "~ fewer than 10 requests were slower than this: a rough value that the next run may not repeat.")
+	}
+	if marked[unsupported] {
+		k.notes = append(k.notes, "* interpolates the maximum of pairs with too few samples: "+supportNeeds()+".")
 	}
 	k.notes = append(k.notes, "Whether a difference is more than chance: cirrusbench compare says with what confidence, cirrusbench gate decides.")
 	return k

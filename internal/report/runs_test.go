@@ -124,3 +124,31 @@ func TestHeatMapHoldsEveryRequest(t *testing.T) {
 		t.Errorf("a run without latencies by second: %v, %v", h, err)
 	}
 }
+
+// The numbers of a row line up, and those of too few samples are marked as in the other tables.
+func TestSideBySideMarks(t *testing.T) {
+	all := someRuns(t)
+	all[1].Run.Deltas.Summary.D2.MaxMS = 1491.09
+	for _, f := range []Format{Table, Markdown} {
+		out := strings.ReplaceAll(string(rendered(t, func(w io.Writer) error { return Runs(w, f, all) })), `\`, "")
+		for name, want := range map[string]string{
+			"p90_ms": "4.80 5.34 –", "d2_max_ms": "4.28 1,491.09 –", "d3_median_ms": "25.67 *972.99 –", "d4_max_ms": "*73.45 *997.97 –",
+		} {
+			var got string
+			for line := range strings.Lines(out) {
+				if fields := strings.Fields(strings.ReplaceAll(line, "|", "")); len(fields) > 1 && fields[0] == name {
+					got = strings.Join(fields[1:], " ")
+				}
+			}
+			if got != want {
+				t.Errorf("%s: %s is %q, want %q", f, name, got, want)
+			}
+		}
+		if !strings.Contains(out, "* interpolates the maximum of pairs with too few samples: D2 needs n ≥ 101,") {
+			t.Errorf("%s does not explain the mark", f)
+		}
+	}
+	if out := string(rendered(t, func(w io.Writer) error { return Deltas(w, Table, all[1].Run.Deltas) })); !strings.Contains(out, " 1,491.09") {
+		t.Errorf("no separator in\n%s", out)
+	}
+}
