@@ -13,12 +13,17 @@
   function number(v) {
     if (v === null || v === undefined) return "–";
     var a = Math.abs(v);
-    var s = v.toFixed(a >= 1000 ? 0 : a >= 100 ? 1 : a >= 1 ? 2 : 3);
+    var places = a >= 1000 ? 0 : a >= 100 ? 1 : a >= 1 ? 2 : 3;
+    if (a > 0 && a < 0.01) places = Math.min(6, 1 - Math.floor(Math.log10(a) + 1e-9));
+    var s = v.toFixed(places);
     if (s.indexOf(".") >= 0) s = s.replace(/0+$/, "").replace(/\.$/, "");
     var parts = s.split(".");
     parts[0] = parts[0].replace(/\B(?=(\d{3})+(?!\d))/g, ",");
     return parts.join(".");
   }
+  // Steps between the ticks of a count.
+  var whole = [];
+  for (var ten = 1; ten < 1e12; ten *= 10) whole.push(ten, 2 * ten, 5 * ten);
   // The x axis of a spectrum is log10(1/(1-q)): every whole number is a 9 more.
   function share(u) {
     if (u <= 0) return "min";
@@ -96,6 +101,7 @@
         { stroke: ink, grid: grid, ticks: grid, font: font, label: ax.label, labelFont: font, labelSize: 22, size: 32,
           splits: ax.splits, values: function (u, s) { return s.map(ax.tick); }, space: 70 },
         { scale: "y", stroke: ink, grid: grid, ticks: grid, font: font, size: 64, space: 34,
+          incrs: spec.whole ? whole : undefined,
           label: spec.y_label + (log ? " (log)" : ""), labelFont: font, labelSize: 20,
           values: function (u, s) {
             return s.map(function (v) {
@@ -118,6 +124,23 @@
     if (this.plot) this.plot.destroy();
     this.plot = new uPlot(opts, [x].concat(spec.series.map(function (s) { return s.y; })), this.host);
     this.buttons();
+    this.reserve();
+  };
+
+  // reserve keeps room for the longest reading, so that the page does not move under the pointer.
+  Chart.prototype.reserve = function () {
+    var n = this.spec.x.length, step = Math.max(1, Math.floor(n / 400)), longest = "";
+    for (var i = 0; i < n; i += step) {
+      var text = this.reading(i, true);
+      if (text.length > longest.length) longest = text;
+    }
+    var probe = document.createElement("div");
+    probe.className = "reading probe";
+    probe.textContent = longest;
+    this.out.parentNode.insertBefore(probe, this.out);
+    var high = Math.ceil(probe.getBoundingClientRect().height);
+    probe.remove();
+    if (high > 0) this.out.style.minHeight = high + "px";
   };
 
   Chart.prototype.width = function () {
@@ -162,20 +185,29 @@
 
   // say writes what is under the cursor.
   Chart.prototype.say = function (u) {
-    var i = u.cursor.idx, spec = this.spec;
-    if (i === null || i === undefined) { this.out.textContent = ""; return; }
-    var parts = [axes[spec.x_axis].say(u.data[0][i])];
+    var i = u.cursor.idx;
+    this.out.textContent = i === null || i === undefined ? "" : this.reading(i, false);
+  };
+
+  // reading is what stands at a point, of the shown lines or of all. Of a heat map's column it names the fullest bands.
+  Chart.prototype.reading = function (i, all) {
+    var spec = this.spec, most = 3;
+    var parts = [axes[spec.x_axis].say(spec.x[i])];
     if (spec.heat) {
-      var h = spec.heat, cell = h.cells[i] || [], bands = [];
-      for (var j = 0; j < cell.length; j += 2) bands.push(number(h.edges[cell[j]]) + "–" + number(h.edges[cell[j] + 1]) + " ms: " + number(cell[j + 1]));
-      parts.push(bands.length ? bands.join(", ") : "no success");
+      var h = spec.heat, cell = h.cells[i] || [], bands = [], rest = 0;
+      for (var j = 0; j < cell.length; j += 2) bands.push({ row: cell[j], n: cell[j + 1] });
+      bands.sort(function (a, b) { return b.n - a.n || a.row - b.row; });
+      bands.slice(most).forEach(function (b) { rest += b.n; });
+      var said = bands.slice(0, most).map(function (b) { return number(h.edges[b.row]) + "–" + number(h.edges[b.row + 1]) + " ms: " + number(b.n); });
+      if (rest > 0) said.push("elsewhere: " + number(rest));
+      parts.push(said.length ? said.join(", ") : "no success");
     }
     for (var s = 0; s < spec.series.length; s++) {
-      var v = u.data[s + 1][i];
-      if (spec.series[s].tail && u.data[s][i] !== null) continue; // said by the series that it continues
-      if (this.shown[s] && v !== null && v !== undefined) parts.push(spec.series[s].name + " " + number(v) + (spec.unit ? " " + spec.unit : ""));
+      var line = spec.series[s], v = line.y[i];
+      if (line.tail && spec.series[s - 1].y[i] !== null) continue; // said by the series that it continues
+      if ((all || this.shown[s]) && v !== null && v !== undefined) parts.push(line.name + " " + number(v) + (spec.unit ? " " + spec.unit : ""));
     }
-    this.out.textContent = parts.join(" · ");
+    return parts.join(" · ");
   };
 
   Chart.prototype.buttons = function () {
@@ -258,7 +290,7 @@
   addEventListener("resize", function () {
     clearTimeout(waiting);
     waiting = setTimeout(function () {
-      drawn.forEach(function (c) { c.plot.setSize({ width: c.width(), height: c.plot.height }); });
+      drawn.forEach(function (c) { c.plot.setSize({ width: c.width(), height: c.plot.height }); c.reserve(); });
     }, 100);
   });
   // Paper is light and has a width of its own.

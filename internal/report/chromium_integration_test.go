@@ -336,6 +336,8 @@ func TestIntegrationPageInChromium(t *testing.T) {
 			b.scheme("light")
 			b.window(1100, 900)
 			keyboard(b)
+			steady(b)
+			ticks(b)
 			console, requests := b.complaints()
 			if len(console) > 0 {
 				t.Errorf("the page says on the console: %s", strings.Join(console, "\n"))
@@ -344,6 +346,57 @@ func TestIntegrationPageInChromium(t *testing.T) {
 				t.Errorf("the page asks for %s", requests)
 			}
 		})
+	}
+}
+
+// steady moves the pointer over every chart: what it reads may not move the page.
+func steady(b *browser) {
+	b.t.Helper()
+	for _, width := range []int{1280, 500} {
+		b.window(width, 900)
+		var heights []int
+		b.eval(`(async function () {
+			var wait = function (ms) { return new Promise(function (r) { setTimeout(r, ms); }); }, heights = [];
+			await wait(300);
+			for (var f of document.querySelectorAll("figure[data-chart]")) {
+				f.scrollIntoView();
+				await wait(20);
+				heights.push(f.offsetHeight);
+				var u = f.chart.plot, most = 0;
+				for (var i = 0; i < 40; i++) {
+					u.setCursor({ left: (i + 0.5) / 40 * u.over.clientWidth, top: 5 });
+					await Promise.resolve();
+					most = Math.max(most, f.offsetHeight);
+				}
+				heights.push(most);
+			}
+			scrollTo(0, 0);
+			return heights;
+		})()`, &heights)
+		for i := 0; i < len(heights); i += 2 {
+			if heights[i] != heights[i+1] {
+				b.t.Errorf("%d pixels wide, chart %d grows from %d to %d pixels while it is read", width, i/2, heights[i], heights[i+1])
+			}
+		}
+	}
+	b.window(1100, 900)
+}
+
+// ticks looks for labels of an axis that say the same twice, and for parts of a request.
+func ticks(b *browser) {
+	b.t.Helper()
+	var labels [][]string
+	b.eval(`Array.from(document.querySelectorAll("figure[data-chart]")).map(function (f) {
+		return [f.querySelector("h3").textContent].concat(f.chart.plot.axes[1]._values.filter(function (s) { return s !== ""; }));
+	})`, &labels)
+	for _, l := range labels {
+		sorted := slices.Sorted(slices.Values(l[1:]))
+		if len(sorted) < 2 || len(slices.Compact(sorted)) < len(l)-1 {
+			b.t.Errorf("%s has the ticks %q", l[0], l[1:])
+		}
+		if l[0] == "In flight" && strings.Contains(strings.Join(l[1:], ""), ".") {
+			b.t.Errorf("%s has the ticks %q", l[0], l[1:])
+		}
 	}
 }
 

@@ -213,7 +213,11 @@ func tick(v float64) string {
 	if v >= 1e7 && v < 1e12 {
 		return tick(v/1e6) + nbsp + "M" // a longer number would not fit beside the axis
 	}
-	s := decimal(v, 3)
+	places := 3
+	if a := math.Abs(v); a > 0 && a < 0.001 {
+		places = min(int(math.Ceil(-math.Log10(a)-1e-9)), 9)
+	}
+	s := decimal(v, places)
 	if strings.Contains(s, ".") {
 		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
 	}
