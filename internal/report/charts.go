@@ -18,6 +18,7 @@ type chart struct {
 	YLabel string        `json:"y_label"`
 	YLog   bool          `json:"y_log"`
 	Unit   string        `json:"unit"`
+	Whole  bool          `json:"whole,omitempty"` // counts: no ticks between whole numbers
 	X      []chartNumber `json:"x"`
 	Series []chartSeries `json:"series"`
 	Heat   *heatMap      `json:"heat,omitempty"`
@@ -164,6 +165,22 @@ type column struct {
 	inFlight              int64
 	p50MS, p99MS, worstMS float64
 	answered              bool // there is a latency
+}
+
+// endedWithin tells whether the run ended within its last second. What stands in such a second is no rate: often it is one
+// late answer. A second counts as whole when the next request would have been due after it.
+func endedWithin(r *stats.Run) bool {
+	const wholeEnough = 0.95
+	n := len(r.Timeline)
+	if n == 0 {
+		return false
+	}
+	endS := r.Achieved.DurationMS / 1000
+	if r.Counts.Sent > 1 {
+		endS += endS / float64(r.Counts.Sent-1)
+	}
+	part := endS - float64(r.Timeline[n-1].TS)
+	return part >= 0 && part < wholeEnough
 }
 
 // columns groups the timeline in stretches of so many seconds; it is nil when nothing happened in any.

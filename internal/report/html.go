@@ -149,17 +149,18 @@ func cards(r *stats.Run) []htmlCard {
 	if l.Count == 0 {
 		return out
 	}
+	places := latencyPlaces(l.MaxMS) // as in the table
 	for _, q := range percentiles() {
 		if q.name != "p50" && q.name != "p99" && q.name != "p99.9" {
 			continue
 		}
-		card := htmlCard{q.name, figure(q.value(l)), "ms", "latency"}
+		card := htmlCard{q.name, decimal(q.value(l), places), "ms", "latency"}
 		if l.Count < q.enough {
 			card.Value, card.Note = "~"+card.Value, "few samples"
 		}
 		out = append(out, card)
 	}
-	return append(out, htmlCard{"max", figure(l.MaxMS), "ms", "latency"})
+	return append(out, htmlCard{"max", decimal(l.MaxMS, places), "ms", "latency"})
 }
 
 func htmlFacts(facts []fact) []htmlFact {

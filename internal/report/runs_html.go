@@ -311,65 +311,172 @@ func decodePart(e *stats.EncodedHistogram, name string) (*stats.Histogram, error
 	return h, nil
 }
 
+// timed is a run in the charts over time.
+type timed struct {
+	cols []column // nil when nothing happened
+	// rates is cols without the last second, if the run ended within it.
+	rates []column
+}
+
+// drawsRates tells whether there are points enough for a line.
+func (t *timed) drawsRates() bool { return len(t.rates) > 1 }
+
+// timedOf groups the timeline of a run in stretches of so many seconds. A second within which the run ended stands alone.
+func timedOf(r *stats.Run, each int) (t timed) {
+	whole := r.Timeline
+	if t.cols = columns(whole, each); t.cols == nil || !endedWithin(r) {
+		t.rates = t.cols
+		return t
+	}
+	whole, last := whole[:len(whole)-1], whole[len(whole)-1:]
+	t.rates = columns(whole, each)
+	if t.rates == nil {
+		return t
+	}
+	t.cols = slices.Clip(t.rates)
+	return timed{append(t.cols, columns(last, 1)...), t.rates}
+}
+
 // overTime is the heat map of each run, and rates and requests in flight of all of them.
 func (b *runsPage) overTime() error {
-	s := htmlSection{
-		ID: "timeline", Title: "Second by second",
-		Plain: "What was answered in each second, and how long the answered requests had taken. A gap is a second without a success.",
-	}
+	s := htmlSection{ID: "timeline", Title: "Second by second"}
 	longest := 0
 	for i := range b.runs {
 		longest = max(longest, len(b.runs[i].Run.Timeline))
 	}
 	each := max((longest+maxPoints-1)/maxPoints, 1)
-	all := make([][]column, len(b.runs))
+	all := make([]timed, len(b.runs))
 	some := false
+	var missing []string
 	for i := range b.runs {
 		r := b.runs[i].Run
-		if all[i] = columns(r.Timeline, each); all[i] == nil {
+		if all[i] = timedOf(r, each); all[i].cols == nil {
 			continue
 		}
 		some = true
-		h, err := heatOf(r)
+		latency, tables, err := b.latencyOverTime(i, all[i].cols, int64(each))
 		if err != nil {
 			return err
 		}
-		title := strings.TrimSpace("Latency over time " + b.inRun(i))
-		if h != nil {
-			note := "The stronger the colour of a cell, the more of a band's requests: the scale is logarithmic. "
-			if step := h.chart.Heat.Step; step > 1 {
-				note += fmt.Sprintf("A column covers %s. ", plural(step, "second"))
-			}
-			s.Charts = append(s.Charts, b.place(h.chart, title, "A heat map: time to the right, latency upwards, the number of requests as shade, with p50, p99 and the slowest as lines. "+worstText(r), note+"Lines: p50, p99 and, behind its button, the slowest."))
-			for _, t := range h.tables() {
-				t.Caption = strings.TrimSpace(t.Caption + b.ofRun(i))
-				s.Details = append(s.Details, t)
-			}
-			continue
+		s.Charts = append(s.Charts, latency...)
+		s.Details = append(s.Details, tables...)
+		switch {
+		case r.Counts.OK == 0:
+			missing = append(missing, sentence("no request succeeded", b.inRun(i))+", so there is no latency over time.")
+		case len(latency) == 0:
+			missing = append(missing, sentence("too few seconds", b.inRun(i))+" have a success for a chart of latency over time.")
 		}
-		c := over(all[i:i+1], int64(each))
-		c.YLabel, c.YLog, c.Unit = "latency, ms", true, "ms"
-		c.addLine("p50", 2, false, all[i], latencyOf(func(c *column) float64 { return c.p50MS }))
-		c.addLine("p99", 0, false, all[i], latencyOf(func(c *column) float64 { return c.p99MS }))
-		c.addLine("max", 1, false, all[i], latencyOf(func(c *column) float64 { return c.worstMS }))
-		s.Charts = append(s.Charts, b.place(c, title, "p50, p99 and the slowest request as lines. "+worstText(r), "This run file holds no latencies by second, hence lines and no heat map."))
 	}
 	if !some {
 		return nil
 	}
-	covers := ""
-	if each > 1 {
-		covers = fmt.Sprintf("One point covers %s: rates are their mean, latencies and requests in flight those of the worst second.", plural(int64(each), "second"))
+	if len(s.Charts) > 0 {
+		s.Plain = "What was answered in each second, and how long the answered requests had taken. A gap is a second without a success."
 	}
-	s.Charts = append(s.Charts, b.rates(all, int64(each), covers), b.inFlight(all, int64(each), covers))
+	if charts, without := b.ratesOverTime(all, each); charts != nil || without != "" {
+		s.Charts = append(s.Charts, charts...)
+		missing = append(missing, without)
+	}
+	s.Plain = strings.TrimSpace(s.Plain + " " + strings.Join(missing, " "))
 	for i := range b.runs {
-		if all[i] != nil {
-			s.Details = append(s.Details, timelineTable("The run over time"+b.ofRun(i), all[i]))
+		if all[i].cols != nil {
+			s.Details = append(s.Details, timelineTable("The run over time"+b.ofRun(i), all[i].cols))
 		}
 	}
 	b.add(s)
 	return nil
 }
+
+// sentence begins a sentence with what is the case, and where.
+func sentence(what, where string) string {
+	return strings.TrimSpace(strings.ToUpper(what[:1]) + what[1:] + " " + where)
+}
+
+// latencyOverTime is the heat map of a run with its tables, or lines when the run file holds no latencies by second.
+// It is nothing when there is nothing to draw.
+func (b *runsPage) latencyOverTime(i int, cols []column, each int64) (charts []htmlChart, tables []htmlTable, err error) {
+	r := b.runs[i].Run
+	h, err := heatOf(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	title := strings.TrimSpace("Latency over time " + b.inRun(i))
+	if h != nil {
+		note := "The stronger the colour of a cell, the more of a band's requests: the scale is logarithmic. "
+		if step := h.chart.Heat.Step; step > 1 {
+			note += fmt.Sprintf("A column covers %s. ", plural(step, "second"))
+		}
+		for _, t := range h.tables() {
+			t.Caption = strings.TrimSpace(t.Caption + b.ofRun(i))
+			tables = append(tables, t)
+		}
+		return []htmlChart{b.place(h.chart, title, "A heat map: time to the right, latency upwards, the number of requests as shade, with p50, p99 and the slowest as lines. "+worstText(r), note+"Lines: p50, p99 and, behind its button, the slowest.")}, tables, nil
+	}
+	answered := 0
+	for k := range cols {
+		if cols[k].answered {
+			answered++
+		}
+	}
+	if answered < 2 {
+		return nil, nil, nil
+	}
+	c := over([][]column{cols}, each)
+	c.YLabel, c.YLog, c.Unit = "latency, ms", true, "ms"
+	c.addLine("p50", 2, false, cols, latencyOf(func(c *column) float64 { return c.p50MS }))
+	c.addLine("p99", 0, false, cols, latencyOf(func(c *column) float64 { return c.p99MS }))
+	c.addLine("max", 1, false, cols, latencyOf(func(c *column) float64 { return c.worstMS }))
+	return []htmlChart{b.place(c, title, "p50, p99 and the slowest request as lines. "+worstText(r), "This run file holds no latencies by second, hence lines and no heat map.")}, nil, nil
+}
+
+// ratesOverTime is the charts of rates and requests in flight, or a sentence that says why a run is not in them.
+func (b *runsPage) ratesOverTime(all []timed, each int) (charts []htmlChart, without string) {
+	var rates [][]column
+	var short, ended []string
+	for i := range all {
+		rates = append(rates, nil)
+		r := b.runs[i].Run
+		switch {
+		case all[i].cols == nil:
+		case !all[i].drawsRates():
+			short = append(short, strings.TrimSpace("run "+b.name(i)))
+		default:
+			rates[i] = all[i].rates
+			if len(all[i].rates) < len(all[i].cols) || endedWithin(r) {
+				ended = append(ended, fmt.Sprintf("%s ended within second %s", strings.TrimSpace("run "+b.name(i)), count(r.Timeline[len(r.Timeline)-1].TS)))
+			}
+		}
+	}
+	if len(short) > 0 {
+		subject, verb := joinAnd(short), " are"
+		if len(short) == 1 {
+			verb = " is"
+		}
+		if b.single() {
+			subject = "the run"
+		}
+		without = sentence(subject+verb+" too short for rates and requests in flight as lines, which need two whole seconds; the numbers are in the table.", "")
+	}
+	if !slices.ContainsFunc(rates, func(cols []column) bool { return cols != nil }) {
+		return nil, without
+	}
+	note := ""
+	if each > 1 {
+		note = fmt.Sprintf("One point covers %s: rates are their mean, latencies and requests in flight those of the worst second. ", plural(int64(each), "second"))
+	}
+	if len(ended) > 0 {
+		text := joinAnd(ended) + "; a second that is not whole has no rate and is not drawn, only listed in the table."
+		if b.single() {
+			text = "the " + text
+		}
+		note += sentence(text, "")
+	}
+	return []htmlChart{b.rates(rates, int64(each), strings.TrimSpace(note)), b.inFlight(rates, int64(each), strings.TrimSpace(sampledText+note))}, without
+}
+
+// sampledText says what the chart of requests in flight is made of.
+const sampledText = "Counted at the end of each second: sent, and not yet answered. A stall that is over by then does not show, " +
+	"nor do requests that wait to be sent, for their turn or for one of those in flight. "
 
 func (b *runsPage) ofRun(i int) string {
 	if b.single() {
@@ -426,7 +533,7 @@ func (b *runsPage) rates(all [][]column, each int64, note string) htmlChart {
 
 func (b *runsPage) inFlight(all [][]column, each int64, note string) htmlChart {
 	c := over(all, each)
-	c.YLabel, c.Unit = "requests in flight", ""
+	c.YLabel, c.Whole = "requests in flight", true
 	var desc []string
 	for i := range b.runs {
 		if all[i] == nil {

@@ -152,3 +152,88 @@ func TestSideBySideMarks(t *testing.T) {
 		t.Errorf("no separator in\n%s", out)
 	}
 }
+
+// A second within which a run ended is in the table and not among the rates; one after which the next request would have
+// been due is whole.
+func TestEndedWithin(t *testing.T) {
+	for name, c := range map[string]struct {
+		load load
+		want bool
+	}{
+		"100 a second":    {load{requests: 1000, pairs: 1, rate: 100}, false},
+		"one a second":    {load{requests: 10, pairs: 1, rate: 1}, false},
+		"one answer more": {load{requests: 1001, pairs: 1, rate: 100}, true},
+		"half a second":   {load{requests: 1050, pairs: 1, rate: 100}, true},
+	} {
+		r := makeRun(t, c.load)
+		if got := endedWithin(r); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+		o := timedOf(r, 1)
+		if len(o.cols) != len(r.Timeline) || (len(o.rates) < len(o.cols)) != c.want {
+			t.Errorf("%s: %d of %d seconds are drawn, of %d", name, len(o.rates), len(o.cols), len(r.Timeline))
+		}
+		page := string(rendered(t, func(w io.Writer) error { return RunHTML(w, r) }))
+		if said := strings.Contains(page, "ended within second 10;"); said != c.want {
+			t.Errorf("%s: the caption says so: %v", name, said)
+		}
+	}
+	// Several seconds to a point: what is drawn is what the table lists before the last second.
+	o := timedOf(makeRun(t, load{requests: 1050, pairs: 1, rate: 100}), 4)
+	if len(o.rates) != 3 || len(o.cols) != 4 || o.cols[2] != o.rates[2] || o.cols[3].from != 10 || o.cols[3].to != 11 {
+		t.Errorf("%+v", o)
+	}
+	if endedWithin(&stats.Run{}) || endedWithin(&stats.Run{Timeline: []stats.TimelinePoint{{TS: 0}, {TS: 1}}}) {
+		t.Error("a run without a duration ended")
+	}
+}
+
+// A chart with nothing in it is left out, and a sentence says why.
+func TestEmptyChartsAreLeftOut(t *testing.T) {
+	failed := makeRun(t, load{requests: 1, pairs: 1, rate: 10, failEvery: 1})
+	page := string(rendered(t, func(w io.Writer) error { return RunHTML(w, failed) }))
+	for _, want := range []string{"No request succeeded, so there is no latency over time. The run is too short for rates and requests in flight as lines"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	for _, absent := range []string{"<h3>Latency over time", "<h3>Rates", "<h3>In flight", "no latencies by second"} {
+		if strings.Contains(page, absent) {
+			t.Errorf("the page says %q", absent)
+		}
+	}
+	good := makeRun(t, load{requests: 1000, pairs: 1, rate: 100})
+	two := []stats.NamedRun{{Name: "good", Run: good}, {Name: "failed", Run: failed}}
+	page = string(rendered(t, func(w io.Writer) error { return RunsHTML(w, two, nil) }))
+	if !strings.Contains(page, "No request succeeded in run B, so there is no latency over time. Run B is too short for rates") || strings.Contains(page, `"name":"B ok"`) {
+		t.Error("the page of two runs draws the short one, or does not say that it is left out")
+	}
+}
+
+// Six tiles fill rows, show the digits of the table, and every section has a link.
+func TestTilesAndContents(t *testing.T) {
+	r := makeRun(t, load{requests: 3000, pairs: 2, rate: 200, stallAt: 3 * time.Second})
+	page := string(rendered(t, func(w io.Writer) error { return RunHTML(w, r) }))
+	if !strings.Contains(page, `<ul class="cards six">`) {
+		t.Error("the tiles are not six")
+	}
+	for _, c := range cards(r)[2:] {
+		if !strings.Contains(page, "<td>"+c.Value+"</td>") {
+			t.Errorf("the tile %s shows %s, which is in no table", c.Label, c.Value)
+		}
+	}
+	for _, part := range strings.Split(page, `<h2 id="`)[1:] {
+		id, _, _ := strings.Cut(part, `"`)
+		if !strings.Contains(page, `<a href="#`+id+`">`) {
+			t.Errorf("no link leads to %s", id)
+		}
+	}
+}
+
+func TestTicksOfSmallNumbers(t *testing.T) {
+	for v, want := range map[float64]string{0.0001: "0.0001", 0.00002: "0.00002", 0.001: "0.001", 0.25: "0.25", 0: "0", 5: "5", 2e7: "20" + nbsp + "M"} {
+		if got := tick(v); got != want {
+			t.Errorf("%v is %q, want %q", v, got, want)
+		}
+	}
+}
