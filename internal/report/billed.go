@@ -46,8 +46,8 @@ func observedBlock(raw json.RawMessage) []block {
 		note("The access log of the gateway named the invocations of %s.", plural(g.Bridged, "request"))
 	}
 	if without > 0 {
-		note("%s have no invocation in it: answered by the gateway alone, or by an invocation that it gave up, which is billed. They are not in these figures.",
-			plural(without, "request"))
+		note("%s no invocation in it: answered by the gateway alone, or by an invocation that it gave up, which is billed. These figures are without %s.",
+			plural(without, "request")+singular(int(without), " has", " have"), singular(int(without), "it", "them"))
 	}
 	if n := o.Unmatched - without; n > 0 {
 		note("%s answered without a record: billed, and not in these figures.", plural(n, "request"))

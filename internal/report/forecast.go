@@ -166,8 +166,9 @@ func costBlock(fc *cost.Result) block {
 func bandsGrid(fc *cost.Result, months int) (grid, bool) {
 	all := plural(int64(months), "month")
 	g := grid{
-		caption: "Low and high, as the scenario's bands say",
-		head:    []string{"architecture, band", "low, month 1", "high, month 1", "low, " + all, "high, " + all},
+		caption:   "Low and high, as the scenario's bands say",
+		captioned: true,
+		head:      []string{"architecture", "low, month 1", "high, month 1", "low, " + all, "high, " + all},
 	}
 	for i := range fc.Architectures {
 		if b := fc.Architectures[i].Bands; b != nil {
@@ -225,6 +226,22 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 	}
 	g := grid{caption: "Concurrency in month 1", head: []string{"architecture", "mean", "p99", "p99.9", "for the rate", "cold storm", "quota"}}
 	seen, over := false, false
+	// The numbers of a column have the same decimals.
+	var means, rates, storms []float64
+	for i := range all {
+		if c := all[i].Concurrency; c != nil {
+			means, rates = append(means, c.Mean), append(rates, c.RPSQuotaNeed)
+			if c.ColdStorm != nil {
+				storms = append(storms, *c.ColdStorm)
+			}
+		}
+	}
+	meanTexts, rateTexts, stormTexts := figures(means), figures(rates), figures(storms)
+	next := func(texts *[]string) string {
+		text := (*texts)[0]
+		*texts = (*texts)[1:]
+		return text
+	}
 	for i := range all {
 		seen = seen || all[i].Concurrency != nil && all[i].Concurrency.ObservedMax != nil
 	}
@@ -253,18 +270,22 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 		}
 		storm := "–"
 		if c.ColdStorm != nil {
-			storm = against(*c.ColdStorm, figure(*c.ColdStorm))
+			storm = against(*c.ColdStorm, next(&stormTexts))
 		}
 		row := []string{
-			cut(clean(a.Name), 32), against(c.Mean, figure(c.Mean)), whole(c.P99), whole(c.P999),
-			against(c.RPSQuotaNeed, figure(c.RPSQuotaNeed)), storm, count(int64(c.Quota)),
+			cut(clean(a.Name), 32), against(c.Mean, next(&meanTexts)), whole(c.P99), whole(c.P999),
+			against(c.RPSQuotaNeed, next(&rateTexts)), storm, count(int64(c.Quota)),
 		}
 		if seen {
 			row = append(row, whole(c.ObservedP99), whole(c.ObservedMax))
 		}
 		g.rows = append(g.rows, row)
 		if m := c.MonthsToQuota; m != nil {
-			text := fmt.Sprintf("%s reaches the quota after %s months of growth", clean(a.Name), figure(*m))
+			months := figure(*m) + " months"
+			if months == "1 months" {
+				months = "1 month"
+			}
+			text := fmt.Sprintf("%s reaches the quota after %s of growth", clean(a.Name), months)
 			if *m == 0 {
 				text = clean(a.Name) + " is over the quota from the start"
 			}

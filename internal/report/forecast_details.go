@@ -76,7 +76,10 @@ func detailBlocks(fc *cost.Result) []block {
 
 func breakEvenBlock(list []cost.BreakEvenResult, months string) (block, bool) {
 	k := block{title: "Break-even", plain: "The requests an hour, in month 1, at which two architectures cost the same over " + months + "."}
-	type outcome struct{ baseline, cheaper string }
+	type outcome struct {
+		baseline string
+		cheaper  bool // the baseline is, and not the others
+	}
 	never := make(map[outcome][]string)
 	var order []outcome
 	for _, b := range list {
@@ -84,25 +87,27 @@ func breakEvenBlock(list []cost.BreakEvenResult, months string) (block, bool) {
 			k.items = append(k.items, fmt.Sprintf("%s and %s: %s.", clean(b.Baseline), clean(b.Candidate), quantity(*b.RequestsPerHour)))
 			continue
 		}
-		o := outcome{clean(b.Baseline), "it"}
-		if b.Cheaper == b.Baseline {
-			o.cheaper = o.baseline
-		}
+		o := outcome{clean(b.Baseline), b.Cheaper == b.Baseline}
 		if never[o] == nil {
 			order = append(order, o)
 		}
 		never[o] = append(never[o], clean(b.Candidate))
 	}
 	for _, o := range order {
-		cheaper := o.baseline + " is"
-		if o.cheaper == "it" {
-			cheaper = "they are"
-			if len(never[o]) == 1 {
-				cheaper = never[o][0] + " is"
-			}
+		others := joinAnd(never[o])
+		cheaper := others + " are"
+		switch {
+		case o.cheaper:
+			cheaper = o.baseline + " is"
+		case len(never[o]) == 1:
+			cheaper = others + " is"
 		}
-		k.items = append(k.items, fmt.Sprintf("%s and %s: none; %s cheaper at any rate between %s and %s.",
-			o.baseline, joinAnd(never[o]), cheaper, quantity(list[0].Low), quantity(list[0].High)))
+		between := " and "
+		if len(never[o]) > 1 {
+			between = " against "
+		}
+		k.items = append(k.items, fmt.Sprintf("%s: none; %s cheaper at any rate between %s and %s.",
+			o.baseline+between+others, cheaper, quantity(list[0].Low), quantity(list[0].High)))
 	}
 	return k, len(k.items) > 0
 }

@@ -201,3 +201,48 @@ func TestBandCaptions(t *testing.T) {
 		}
 	}
 }
+
+// A forecast says in words what its second table of totals and its break-evens are, in every format.
+func TestForecastTextsAreExplained(t *testing.T) {
+	fc := readForecast(t, "forecast-demo.json")
+	a := &fc.Architectures[0]
+	a.Bands = &cost.Bands{Low: cost.Band{Month1: a.Month1, Total: a.Total}, High: cost.Band{Month1: a.Month1, Total: a.Total}}
+	for form, out := range map[string][]byte{
+		"table":    rendered(t, func(w io.Writer) error { return Forecast(w, Table, fc) }),
+		"markdown": rendered(t, func(w io.Writer) error { return Forecast(w, Markdown, fc) }),
+		"html":     rendered(t, func(w io.Writer) error { return ForecastHTML(w, fc) }),
+	} {
+		text := strings.ReplaceAll(string(out), "&#39;", "'")
+		if n := strings.Count(text, "Low and high, as the scenario's bands say"); n == 0 || form != "html" && n > 1 {
+			t.Errorf("%s: the table of bands is explained %d times", form, n)
+		}
+		if !strings.Contains(strings.Join(strings.Fields(text), " "), "python-today against go and go-batched: none; go and go-batched are cheaper at any rate between") {
+			t.Errorf("%s: the break-even does not say who is cheaper", form)
+		}
+	}
+	for _, c := range []struct{ candidate, cheaper, want string }{
+		{"b", "a", "a and b: none; a is cheaper at any rate between 1 and 2."},
+		{"b", "b", "a and b: none; b is cheaper at any rate between 1 and 2."},
+	} {
+		k, _ := breakEvenBlock([]cost.BreakEvenResult{{Baseline: "a", Candidate: c.candidate, Cheaper: c.cheaper, Low: cost.Int(1), High: cost.Int(2)}}, "24 months")
+		if len(k.items) != 1 || k.items[0] != c.want {
+			t.Errorf("%q, want %q", k.items, c.want)
+		}
+	}
+}
+
+// The numbers of a column have the same decimals; one thing is not plural.
+func TestNumbersInWordsAndColumns(t *testing.T) {
+	if got := figures([]float64{353.82, 25.8167, 26}); !slices.Equal(got, []string{"353.82", "25.82", "26.00"}) {
+		t.Errorf("%q", got)
+	}
+	if got := figures([]float64{3937.5, 323}); !slices.Equal(got, []string{"3,938", "323"}) {
+		t.Errorf("%q", got)
+	}
+	for n, want := range map[int]string{1: "1 price differs, tier by tier", 2: "2 prices differ, tier by tier"} {
+		out := string(rendered(t, func(w io.Writer) error { return PriceChanges(w, Table, make([]cost.BookChange, n), nil) }))
+		if !strings.Contains(out, want) {
+			t.Errorf("%d changes are %q", n, out)
+		}
+	}
+}

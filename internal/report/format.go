@@ -167,6 +167,14 @@ func plural(n int64, noun string) string {
 	return count(n) + " " + noun + "s"
 }
 
+// singular picks the form of a verb that follows a number of things.
+func singular(n int, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
+}
+
 // joinAnd joins words as a sentence does.
 func joinAnd(words []string) string {
 	switch n := len(words); n {

@@ -210,7 +210,7 @@ func gateArmNotes(r *stats.GateResult) []string {
 	}{{"baseline", &r.Arms.Baseline}, {"candidate", &r.Arms.Candidate}} {
 		for i, e := range x.a.ErrorClasses {
 			if i == maxListed {
-				notes = append(notes, fmt.Sprintf("Errors of the %s: %s more kinds.", x.name, count(int64(len(x.a.ErrorClasses)-i))))
+				notes = append(notes, fmt.Sprintf("Errors of the %s: %s.", x.name, plural(int64(len(x.a.ErrorClasses)-i), "more kind")))
 				break
 			}
 			note := fmt.Sprintf("Errors of the %s: %s × %s", x.name, clean(e.Class), count(e.Count))

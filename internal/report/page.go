@@ -50,7 +50,9 @@ type grid struct {
 	rows    [][]string
 	text    []int // columns besides the first that are left-aligned
 	elastic int   // column that the table format cuts to the width of a line; 0 for none
-	under   int   // column that the table format sets under the first, to save width; 0 for none
+	// captioned puts the caption above the table in formats that have none too.
+	captioned bool
+	under     int // column that the table format sets under the first, to save width; 0 for none
 }
 
 func (g *grid) isText(column int) bool {
@@ -108,6 +110,9 @@ func (p *page) text(b *bytes.Buffer) error {
 		for j := range k.tables {
 			if j > 0 {
 				b.WriteByte('\n')
+			}
+			if k.tables[j].captioned {
+				paragraph(b, "", k.tables[j].caption)
 			}
 			if err := k.tables[j].plainText(b); err != nil {
 				return err
@@ -284,6 +289,9 @@ func (p *page) markdown(b *bytes.Buffer) error {
 		}
 		for j := range k.tables {
 			b.WriteByte('\n')
+			if k.tables[j].captioned {
+				fmt.Fprintf(b, "%s\n\n", markdownText(k.tables[j].caption))
+			}
 			if err := k.tables[j].markdown(b); err != nil {
 				return err
 			}

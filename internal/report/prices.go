@@ -68,7 +68,7 @@ func Price(w io.Writer, f Format, book *cost.PriceBook, p *cost.Price, warnings 
 func PriceChanges(w io.Writer, f Format, changes []cost.BookChange, notes []string) error {
 	k := block{title: "Changes", plain: "No price differs.", notes: cleanAll(notes)}
 	if len(changes) > 0 {
-		k.plain = plural(int64(len(changes)), "price") + " differ, tier by tier as price from quantity."
+		k.plain = plural(int64(len(changes)), "price") + singular(len(changes), " differs", " differ") + ", tier by tier as price from quantity."
 		g := grid{caption: "Changes of prices in US dollars", head: []string{"id", "before", "now", "change"}, text: []int{1, 2}}
 		for _, c := range changes {
 			change := ""

@@ -393,7 +393,7 @@ func errorsBlock(r *stats.Run, limit int) []block {
 		for _, e := range rest {
 			n += e.Count
 		}
-		k.notes = []string{fmt.Sprintf("%s of %s more are in the run file.", plural(n, "request"), plural(int64(len(rest)), "kind"))}
+		k.notes = []string{fmt.Sprintf("%s of %s more %s in the run file.", plural(n, "request"), plural(int64(len(rest)), "kind"), singular(int(n), "is", "are"))}
 	}
 	return []block{k}
 }

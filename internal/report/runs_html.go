@@ -448,10 +448,7 @@ func (b *runsPage) ratesOverTime(all []timed, each int) (charts []htmlChart, wit
 		}
 	}
 	if len(short) > 0 {
-		subject, verb := joinAnd(short), " are"
-		if len(short) == 1 {
-			verb = " is"
-		}
+		subject, verb := joinAnd(short), singular(len(short), " is", " are")
 		if b.single() {
 			subject = "the run"
 		}
