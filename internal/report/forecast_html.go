@@ -64,8 +64,7 @@ func ForecastHTML(w io.Writer, fc *cost.Result) error {
 	for i, k := range detailBlocks(fc) {
 		s := section("detail-"+strconv.Itoa(i), &k)
 		if i == 0 && len(fc.Analysis.Curve) > 1 && len(fc.Analysis.BreakEvens) > 0 {
-			s.Figure = curveFigure(fc)
-			s.FigureNote = "The dashed upright line is this forecast; diamonds are break-evens."
+			s.Figure, s.FigureNote = curveFigure(fc)
 			s.Details = []htmlTable{curveTable(fc)}
 		}
 		page.Sections = append(page.Sections, s)
@@ -379,8 +378,8 @@ func stackFigure(all []cost.ArchitectureResult) template.HTML {
 	return d.html()
 }
 
-// curveFigure draws the total of each architecture over the request rate.
-func curveFigure(fc *cost.Result) template.HTML {
+// curveFigure draws the total of each architecture over the request rate, and says what its marks are.
+func curveFigure(fc *cost.Result) (figure template.HTML, note string) {
 	const above, depth, below = legendHeight + 26, 270, 56
 	curve := fc.Analysis.Curve
 	low, high := math.Inf(1), 0.0
@@ -424,6 +423,7 @@ func curveFigure(fc *cost.Result) template.HTML {
 	}
 	middle := curve[len(curve)/2].RequestsPerHour
 	d.line("planned", x.at(middle.Float64()), top, x.at(middle.Float64()), bottom)
+	note = "The dashed upright line is this forecast."
 	for _, b := range fc.Analysis.BreakEvens {
 		if b.RequestsPerHour == nil {
 			continue
@@ -432,11 +432,12 @@ func curveFigure(fc *cost.Result) template.HTML {
 		if at < x.min || at > x.max {
 			continue
 		}
+		note = "The dashed upright line is this forecast; diamonds are break-evens."
 		d.line("frame", x.at(at), bottom-8, x.at(at), bottom+8)
 		d.mark(2, "point k7", x.at(at), bottom, fmt.Sprintf("%s and %s cost the same at %s requests an hour", clean(b.Baseline), clean(b.Candidate), quantity(*b.RequestsPerHour)))
 	}
 	legendRows(d, names, func(i int, lx, ly float64) { d.line(seriesClass(i), lx, ly, lx+24, ly) })
-	return d.html()
+	return d.html(), note
 }
 
 func monthsTable(all []cost.ArchitectureResult) htmlTable {
