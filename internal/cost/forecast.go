@@ -766,6 +766,7 @@ func Forecast(s *Scenario, book *PriceBook) (*Result, error) {
 	if w := book.staleness(s.Start); w != "" {
 		res.Warnings = append(res.Warnings, w)
 	}
+	res.Warnings = append(res.Warnings, s.unlikeServices()...)
 	return res, nil
 }
 
