@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,7 +101,7 @@ first paper did, and says what that leaves out.
 	f.IntVar(&o.months, "months", 24, "how many months")
 	f.StringVar(&o.start, "start", "", "first month, as 2026-12 (default: next month)")
 	f.StringVar(&o.month, "month", "calendar", "length of a month: calendar, 30d, 730h")
-	f.StringVar(&o.growth, "growth", "0%", "growth of the traffic a month")
+	f.StringVar(&o.growth, "growth", "0%", "growth of the traffic a month, as 2% or 0.02")
 	f.BoolVar(&o.freeTier, "free-tier", false, "take Lambda's monthly free tier off, once over all functions")
 	f.BoolVar(&o.details, "details", false, "also show sensitivities, break-evens, throttling, provisioned concurrency, headroom")
 	f.StringVar(&o.explain, "explain-bill", "", "list what could have made this monthly bill in dollars")
@@ -457,9 +458,17 @@ func (p *parser) decimal(flag, s string) *cost.Decimal {
 func (p *parser) ratio(flag, s string) cost.Decimal {
 	d, err := cost.ParseRatio(s)
 	if err != nil {
-		p.bad(usagef("write --"+flag+" 2%", "--%s: %v", flag, err))
+		p.bad(usagef("write --"+flag+" "+percentOf(s), "--%s: %v", flag, err))
 	}
 	return d
+}
+
+// percentOf is the share that was meant by a bare number, or an example of one.
+func percentOf(s string) string {
+	if _, err := strconv.ParseFloat(s, 64); err == nil && leadingNumber.FindString(s) == s {
+		return s + "%"
+	}
+	return "2%"
 }
 
 func (p *parser) arch(flag, s string) cost.Arch {

@@ -100,7 +100,7 @@ Nothing is trimmed: what is rare and long is billed too. The strategies go by wa
 
 func runTune(ctx context.Context, e *env, o *tuneOptions, args []string) error {
 	var p parser
-	c := cost.TuneConfig{Region: o.region, Arch: p.arch("arch", o.arch), Balance: p.ratio("balance", o.balance), Seed: o.seed}
+	c := cost.TuneConfig{Region: o.region, Arch: p.arch("arch", o.arch), Balance: p.weight("balance", o.balance), Seed: o.seed}
 	if p.err() != nil {
 		return p.err()
 	}
@@ -162,6 +162,18 @@ func runTune(ctx context.Context, e *env, o *tuneOptions, args []string) error {
 		}
 		return report.Tune(w, report.Format(o.output), r)
 	})
+}
+
+// weight reads a number from 0 to 1, or the same in percent.
+func (p *parser) weight(flag, s string) cost.Decimal {
+	d, err := cost.ParseDecimal(s)
+	if err != nil {
+		d, err = cost.ParseRatio(s)
+	}
+	if err != nil || d.Sign() < 0 || d.Cmp(cost.Int(1)) > 0 {
+		p.bad(usagef("write --"+flag+" 0 for only speed, 1 for only cost, or a number between them", "--%s must be a number from 0 to 1, not %q", flag, s))
+	}
+	return d
 }
 
 // read sorts the records of files by their memory size.

@@ -73,14 +73,15 @@ func TestBandsOfAScenario(t *testing.T) {
 		t.Errorf("%+v, %+v", s.Low, s.High)
 	}
 	for bands, want := range map[string]string{
-		"{low: {growth_monthly: -2}}":   "growth of -2",
-		"{low: {growth_monthly: much}}": "growth_monthly",
-		"{high: {requests: 0}}":         "requests of 0",
-		"{high: {billed: -1}}":          "billed of -1",
-		"{high: {cold_share: 2}}":       "cold share of 2",
-		"{middle: {}}":                  `unknown key "middle"`,
-		"{low: {months: 3}}":            `unknown key "months"`,
-		"5":                             "must be a mapping",
+		"{low: {growth_monthly: -200%}}": "growth of -2",
+		"{low: {growth_monthly: 2}}":     `"2" is not a share such as 5% or 0.05`,
+		"{low: {growth_monthly: much}}":  "growth_monthly",
+		"{high: {requests: 0}}":          "requests of 0",
+		"{high: {billed: -1}}":           "billed of -1",
+		"{high: {cold_share: 2}}":        "cold share of 2",
+		"{middle: {}}":                   `unknown key "middle"`,
+		"{low: {months: 3}}":             `unknown key "months"`,
+		"5":                              "must be a mapping",
 	} {
 		if _, err := read(bands); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "s.yaml:") {
 			t.Errorf("%s: got %v, want %q", bands, err, want)

@@ -563,15 +563,18 @@ func (l *loader) billed(name string, n *yaml.Node) Billed {
 	return b
 }
 
-// ParseRatio reads a ratio written as 0.02 or as 2%.
+// ParseRatio reads a ratio written as 0.02 or as 2%. A bare number of 1 or more is an error: who writes 2 means 2%.
 func ParseRatio(s string) (Decimal, error) {
 	number, percent := strings.CutSuffix(strings.TrimSpace(s), "%")
 	d, err := ParseDecimal(strings.TrimSpace(number))
 	if err != nil {
 		return Decimal{}, err
 	}
-	if percent {
+	switch {
+	case percent:
 		d = d.Quo(Int(100))
+	case d.Cmp(Int(1)) >= 0 || d.Cmp(Int(-1)) <= 0:
+		return Decimal{}, fmt.Errorf("%.20q is not a share such as 5%% or 0.05", s)
 	}
 	return d, nil
 }

@@ -72,6 +72,7 @@ func TestScenarioMistakes(t *testing.T) {
 		{"start", "start: 2026-12", "start: soon", 4, "not a month"},
 		{"months", "months: 24", "months: 2.5", 5, "whole number"},
 		{"growth", `"0.02"`, "fast", 6, "not a decimal"},
+		{"growth without its sign of percent", `"0.02"`, "2", 6, `"2" is not a share such as 5% or 0.05`},
 		{"free tier", "free_tier: true", "free_tier: maybe", 7, "free_tier"},
 		{"two forms of traffic", "clusters: 891.5", "requests_per_hour: 5, clusters: 891.5", 10, "more than once"},
 		{"half a form", ", per_cluster_per_hour: 1500", "", 10, "together"},
@@ -155,12 +156,12 @@ func TestReadRecords(t *testing.T) {
 }
 
 func TestParseRatio(t *testing.T) {
-	for _, tt := range [][2]string{{"2%", "0.02"}, {"0.02", "0.02"}, {" 2 %", "0.02"}, {"0", "0"}, {"-1.5%", "-0.015"}} {
+	for _, tt := range [][2]string{{"2%", "0.02"}, {"0.02", "0.02"}, {" 2 %", "0.02"}, {"0", "0"}, {"-1.5%", "-0.015"}, {"0.99", "0.99"}, {"200%", "2"}} {
 		if got, err := cost.ParseRatio(tt[0]); err != nil || got.String() != tt[1] {
 			t.Errorf("%q: got %s (%v), want %s", tt[0], got, err, tt[1])
 		}
 	}
-	for _, in := range []string{"", "%", "2%%", "two"} {
+	for _, in := range []string{"", "%", "2%%", "two", "1", "2", "-1", "1.5", "1e3"} {
 		if got, err := cost.ParseRatio(in); err == nil {
 			t.Errorf("%q accepted as %s", in, got)
 		}

@@ -112,7 +112,7 @@ func Tune(in []TuneInput, c TuneConfig, book *PriceBook) (*TuneResult, error) {
 		return nil, userError("there is nothing to compare", "give records of at least two memory sizes")
 	}
 	if c.Balance.Sign() < 0 || c.Balance.Cmp(Int(1)) > 0 {
-		return nil, userError(fmt.Sprintf("a balance of %s", c.Balance), "give a number from 0 (only speed) to 1 (only cost)")
+		return nil, userError(fmt.Sprintf("the balance is %s, and must be between 0 and 1", c.Balance), "give a number from 0 (only speed) to 1 (only cost)")
 	}
 	r := &TuneResult{
 		Schema: TuneSchema, Region: c.Region, Arch: c.Arch, Balance: c.Balance, Seed: c.Seed,
