@@ -38,6 +38,9 @@ func badValue(err error) (msg, hint string) {
 		if number != "" {
 			number += "s"
 		}
+	case "intSlice":
+		example := strings.Trim(flag.DefValue, "[]")
+		return fmt.Sprintf("%s must be whole numbers with commas between them, not %q", name, value), fmt.Sprintf("write it like %s %s", name, example)
 	case "bool":
 		return fmt.Sprintf("%s must be true or false, not %q", name, value), fmt.Sprintf("write %s, or %s=false", name, name)
 	default:

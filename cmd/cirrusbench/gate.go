@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,6 +160,7 @@ type gatePlan struct {
 	labels         map[string]string
 	seed           uint64
 	prices         *pricer
+	hint           string // what to do about an INVALID
 }
 
 // gateTarget is one side as the user gave it.
@@ -192,7 +196,11 @@ func runGate(ctx context.Context, e *env, o *gateOptions, args []string) error {
 	}
 	r.Tool, r.Labels = tool(), p.labels
 	interrupted := ctx.Err() != nil
-	return errors.Join(o.deliverGate(e, r), o.endingOfGate(r, interrupted))
+	ending := o.endingOfGate(r, interrupted)
+	if p.hint != "" && r.Verdict == stats.Invalid && !interrupted {
+		ending = withHint(ending, p.hint)
+	}
+	return errors.Join(o.deliverGate(e, r, interrupted), ending)
 }
 
 // settle checks all that needs neither file nor network.
@@ -305,9 +313,13 @@ func gateFiles(e *env, p *gatePlan, force bool) (*stats.GateResult, error) {
 	for i, t := range []gateTarget{p.baseline, p.cand} {
 		run, sample, err := readStored(e, t.location, p.config.ByOrg)
 		if _, ok := errors.AsType[*os.PathError](err); ok {
+			if hostPort.MatchString(t.location) && errors.Is(err, fs.ErrNotExist) {
+				err = withHint(err, "write http://"+t.location+" to measure what listens there")
+			}
 			return nil, err // no such file: nothing was measured, well or badly
 		}
 		if err != nil {
+			p.hint = cmp.Or(hintOf(err), "give a file that 'cirrusbench replay --out' or 'cirrusbench gate --save' wrote")
 			return invalidGate(p, fmt.Sprintf("the %s cannot be judged: %v", t.arm, err)), nil
 		}
 		p.prices.addBilled(&sample, run)
@@ -316,12 +328,17 @@ func gateFiles(e *env, p *gatePlan, force bool) (*stats.GateResult, error) {
 	if why := unlike(runs[0], runs[1]); why != "" && !force {
 		r := invalidGate(p, why)
 		r.Arms.Baseline.Target, r.Arms.Candidate.Target = runs[0].Target, runs[1].Target
-		e.sayf("hint: give --force to compare them all the same")
+		p.hint = "give --force to compare them all the same"
 		return r, nil
 	}
 	r, err := stats.CompareStored(p.config, &samples[0], &samples[1])
 	if err != nil {
 		return nil, usagef(hintOf(err), "%v", err)
+	}
+	for i := range samples {
+		if needs := p.config.Metric.Needs(); samples[i].Counts.Sent > 0 && samples[i].Counts.Sent < needs {
+			p.hint = p.moreRequests(needs)
+		}
 	}
 	r.Plan, r.Corpus, r.StartedAt, r.FinishedAt = runs[1].Plan, runs[1].Corpus, runs[1].StartedAt, runs[1].FinishedAt
 	r.Arms.Baseline.Target, r.Arms.Candidate.Target = runs[0].Target, runs[1].Target
@@ -341,8 +358,9 @@ func invalidGate(p *gatePlan, reason string) *stats.GateResult {
 	return r
 }
 
-// deliverGate writes and prints the result in every form that was asked for.
-func (o *gateOptions) deliverGate(e *env, r *stats.GateResult) error {
+// deliverGate writes and prints the result in every form that was asked for. For people there is nothing in one that was
+// interrupted before its first block: that is said at the end.
+func (o *gateOptions) deliverGate(e *env, r *stats.GateResult, interrupted bool) error {
 	var errs []error
 	if o.save != "" {
 		errs = append(errs, emit(e, o.save, r.WriteJSON))
@@ -358,6 +376,9 @@ func (o *gateOptions) deliverGate(e *env, r *stats.GateResult) error {
 	}
 	if o.annotate {
 		errs = append(errs, report.GateAnnotations(e.err, r))
+	}
+	if interrupted && r.Blocks == 0 && o.output != "json" && o.out == "" {
+		return errors.Join(errs...)
 	}
 	errs = append(errs, emit(e, o.out, func(w io.Writer) error {
 		if o.output == "json" {
@@ -398,7 +419,7 @@ func (o *gateOptions) endingOfGate(r *stats.GateResult, interrupted bool) error 
 	why := strings.Join(r.Reasons, "; ")
 	switch {
 	case interrupted:
-		return &statusError{code: exitInterrupted, msg: "interrupted: no verdict"}
+		return &statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: no verdict after %s of up to %d", plural(int64(r.Blocks), "block"), slices.Max(append(r.Looks, 0)))}
 	case r.Verdict == stats.Pass:
 		return nil
 	case r.Verdict == stats.Fail:
@@ -406,15 +427,24 @@ func (o *gateOptions) endingOfGate(r *stats.GateResult, interrupted bool) error 
 	case r.Verdict == stats.Inconclusive && o.onInconclusive == "pass":
 		return nil
 	case r.Verdict == stats.Inconclusive && o.onInconclusive == "fail":
-		return withHint(&statusError{code: exitSLO, msg: "INCONCLUSIVE, which --on-inconclusive makes a failure: " + why}, quieter)
+		return withHint(&statusError{code: exitSLO, msg: "INCONCLUSIVE, which --on-inconclusive makes a failure: " + why}, quieter(r))
 	case r.Verdict == stats.Inconclusive:
-		return withHint(&statusError{code: exitInconclusive, msg: "INCONCLUSIVE: " + why}, quieter)
+		return withHint(&statusError{code: exitInconclusive, msg: "INCONCLUSIVE: " + why}, quieter(r))
 	default:
 		return &statusError{code: exitInvalid, msg: "INVALID: " + why}
 	}
 }
 
-const quieter = "use a quieter machine or more requests a block; --self says what this machine can show"
+// quieter is what to do about INCONCLUSIVE.
+func quieter(r *stats.GateResult) string {
+	if r.Self {
+		return "use a quieter machine, more requests a block, or a --tolerance that this machine can show"
+	}
+	return "use a quieter machine or more requests a block; --self says what this machine can show"
+}
+
+// hostPort is a target as curl takes it, which is not the name of a file.
+var hostPort = regexp.MustCompile(`^(localhost|[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}(/|$)`)
 
 // readRunFile opens and checks a run file; - is standard input.
 func readRunFile(e *env, name string) (*stats.Run, error) {
@@ -500,5 +530,11 @@ func (p *gatePlan) unavailable(plan *replay.Plan) string {
 	if int64(plan.Requests) >= needs {
 		return ""
 	}
-	return fmt.Sprintf("%s needs %d successes of each arm in each block, and %d requests are planned", p.config.Metric.Name, needs, plan.Requests)
+	p.hint = p.moreRequests(needs)
+	return fmt.Sprintf("%s needs %d requests of each arm in each block, and %d are planned", p.config.Metric.Name, needs, plan.Requests)
+}
+
+// moreRequests is what to do when a metric needs more requests than there are.
+func (p *gatePlan) moreRequests(needs int64) string {
+	return fmt.Sprintf("measure with --requests %d or more, or judge by another --metric; --allow-unsupported judges %s all the same", needs, p.config.Metric.Name)
 }

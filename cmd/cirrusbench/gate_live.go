@@ -117,6 +117,9 @@ func gateLive(ctx context.Context, e *env, o *gateOptions, p *gatePlan, args []s
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() == nil {
+		p.hint = job.hint
+	}
 	r := gate.Result()
 	r.StartedAt, r.FinishedAt, r.Seed, r.Host = started, time.Now().UTC(), p.seed, hostInfo()
 	r.Plan, r.Corpus = job.last.Plan, job.last.Corpus
@@ -135,8 +138,11 @@ func (o *gateOptions) startSide(ctx context.Context, e *env, t gateTarget) (*gat
 	if t.command != nil {
 		server, err := startGateServer(ctx, t.command, t.location, o.startTimeout)
 		if err != nil {
-			return nil, withHint(fmt.Errorf("starting the %s: %w", t.arm, err),
-				"the command must print 'listening on http://…', or --"+string(t.arm)+" must say where it listens")
+			hint := "the command must print 'listening on http://…', or --" + string(t.arm) + " must say where it listens"
+			if o.selfCmd != "" {
+				hint = "the command must print 'listening on http://…'"
+			}
+			return nil, withHint(fmt.Errorf("starting the %s: %w", t.arm, err), hint)
 		}
 		side.server, side.target.URL = server, server.url
 		e.sayf("started the %s on %s", t.arm, server.url)
@@ -161,6 +167,7 @@ type gateJob struct {
 	last     stats.Run
 	secrets  []string
 	prices   *pricer
+	hint     string // what to look at when an arm answered nothing with success
 }
 
 // run measures blocks until the gate wants no more. An interrupt ends it without a verdict.
@@ -210,6 +217,13 @@ func (j *gateJob) measure(ctx context.Context, side *gateSide) (*stats.GateSampl
 	s, err := stats.NewGateSample(&j.last)
 	if err != nil {
 		return nil, err
+	}
+	if j.last.Counts.Sent > 0 && j.last.Counts.OK == 0 && j.hint == "" {
+		flag := string(side.arm)
+		if o.self != "" {
+			flag = "self"
+		}
+		j.hint = strings.ReplaceAll(deadHint(&j.last), "--target", "--"+flag)
 	}
 	s.NotReady = int64(result.NotReady)
 	side.add(j.prices.addBilled(&s, &j.last))

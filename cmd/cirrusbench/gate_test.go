@@ -156,6 +156,16 @@ func TestEndingOfGate(t *testing.T) {
 	}
 }
 
+// A gate of a target against itself is not told to be one.
+func TestInconclusiveHints(t *testing.T) {
+	for self, want := range map[bool]bool{false: true, true: false} {
+		err := new(gateOptions).endingOfGate(&stats.GateResult{Verdict: stats.Inconclusive, Self: self}, false)
+		if got := strings.Contains(hintOf(err), "--self"); got != want || hintOf(err) == "" {
+			t.Errorf("self %v: hint %q", self, hintOf(err))
+		}
+	}
+}
+
 // TestGateTableNamesTests: a test that docs/gate.md names is there.
 func TestGateTableNamesTests(t *testing.T) {
 	root := os.DirFS(filepath.Join("..", ".."))

@@ -131,6 +131,16 @@ func missingPrice(book *cost.PriceBook, id string) error {
 		return usagef("write service.dimension@region; 'cirrusbench prices list' shows them", "%q is no id of a price", id)
 	}
 	_, err := book.Lookup(service, dimension, region)
+	var near []string
+	for _, p := range book.List(service) {
+		if strings.HasPrefix(p.Dimension, dimension) && p.Region == region {
+			near = append(near, p.ID)
+		}
+	}
+	if len(near) > 0 {
+		slices.Sort(near)
+		return withHint(err, "did you mean "+strings.Join(near[:min(len(near), 5)], ", ")+"?")
+	}
 	return err
 }
 

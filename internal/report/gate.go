@@ -77,13 +77,19 @@ func gateAlerts(r *stats.GateResult) []alert {
 			stats.Invalid:      "INVALID: what was measured must not be judged.",
 			stats.Pass:         "PASS, with remarks.",
 		}[r.Verdict]
+		if r.Verdict == stats.Invalid && gateUnread(r) {
+			text = "INVALID: there is nothing to judge."
+		}
+		if r.Verdict == stats.Invalid && strings.HasPrefix(r.Reasons[0], "interrupted after ") {
+			text = "INTERRUPTED: there is no verdict."
+		}
 		a := alert{text: text}
 		for _, reason := range r.Reasons {
 			a.reasons = append(a.reasons, clean(reason))
 		}
 		alerts = append(alerts, a)
 	}
-	if r.Advisory {
+	if r.Advisory && !gateUnread(r) {
 		alerts = append(alerts, alert{text: "ADVISORY: two stored runs. The limits know the chance within a run; that the machine was busier on the other day " +
 			"is in the numbers and not in the limits. On shared runners such a comparison alarms on a quarter to a half of unchanged jobs. The real gate measures two URLs in one job."})
 	}
@@ -97,16 +103,14 @@ func gateAlerts(r *stats.GateResult) []alert {
 }
 
 func gateFacts(r *stats.GateResult) []fact {
-	facts := []fact{
-		{"Baseline", gateTargetText(&r.Arms.Baseline)},
-		{"Candidate", gateTargetText(&r.Arms.Candidate)},
-		{"Rule", fmt.Sprintf("%s may rise by %s; either wrong verdict in at most %s of jobs", clean(r.Metric), shareText(stats.GateNumber(r.ToleranceRatio)), percent(r.AlphaRatio))},
+	var facts []fact
+	if !gateUnread(r) {
+		facts = append(facts, fact{"Baseline", gateTargetText(&r.Arms.Baseline)}, fact{"Candidate", gateTargetText(&r.Arms.Candidate)})
 	}
+	facts = append(facts,
+		fact{"Rule", fmt.Sprintf("%s may rise by %s; either wrong verdict in at most %s of jobs", clean(r.Metric), shareText(stats.GateNumber(r.ToleranceRatio)), percent(r.AlphaRatio))})
 	if !r.Advisory {
-		blocks := plural(int64(r.Blocks), "block") + " count"
-		if r.Discarded > 0 {
-			blocks += fmt.Sprintf("; %s set aside, in which the load generator was the limit", count(int64(r.Discarded)))
-		}
+		blocks := gateBlocksText(r)
 		if len(r.Looks) > 0 {
 			blocks += "; looks after " + joinAnd(intTexts(r.Looks))
 		}
@@ -131,6 +135,40 @@ func gateFacts(r *stats.GateResult) []fact {
 		facts = append(facts, fact{"Labels", strings.Join(labels, ", ")})
 	}
 	return facts
+}
+
+// gateUnread says that neither arm was measured, or that no file of its measurements could be read.
+func gateUnread(r *stats.GateResult) bool {
+	return len(r.Measurements) == 0 && r.Arms.Baseline.Sent+r.Arms.Candidate.Sent == 0 && r.Arms.Baseline.Target.URL+r.Arms.Candidate.Target.URL == ""
+}
+
+// gateBlocksText says how many blocks count, and why the others do not.
+func gateBlocksText(r *stats.GateResult) string {
+	aside, ok := 0, int64(0)
+	for i := range r.Measurements {
+		m := &r.Measurements[i]
+		ok += m.Baseline.OK + m.Candidate.OK
+		if m.Discarded != "" {
+			aside++
+		}
+	}
+	if len(r.Measurements) != r.Blocks+r.Discarded {
+		aside = r.Discarded
+	}
+	text := plural(int64(r.Blocks), "block") + " count"
+	if r.Blocks == 1 {
+		text += "s"
+	}
+	switch {
+	case r.Blocks == 0 && len(r.Measurements) > 0 && ok == 0:
+		return "none counts: no request succeeded"
+	case aside < r.Discarded:
+		text += "; 1 cannot be judged"
+	}
+	if aside > 0 {
+		text += fmt.Sprintf("; %s set aside, in which the load generator was the limit", count(int64(aside)))
+	}
+	return text
 }
 
 func gateTargetText(a *stats.GateArmResult) string { return cmp.Or(clean(a.Target.URL), "not stated") }
@@ -303,7 +341,7 @@ func GateSummary(w io.Writer, r *stats.GateResult, limit int) error {
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(&head, "\n- %s\n", markdownText(clean(reason)))
 	}
-	if r.Advisory {
+	if r.Advisory && !gateUnread(r) {
 		head.WriteString("\n- Advisory: two stored runs, not measured side by side.\n")
 	}
 	for _, k := range gateComparisonBlocks(r) {
@@ -318,7 +356,11 @@ func GateSummary(w io.Writer, r *stats.GateResult, limit int) error {
 		return err
 	}
 	// The title and what follows it up to the facts stand above already.
-	if at := bytes.Index(body.Bytes(), []byte("\n- **Baseline:**")); at >= 0 {
+	at := bytes.Index(body.Bytes(), []byte("\n- **Baseline:**"))
+	if at < 0 {
+		at = bytes.Index(body.Bytes(), []byte("\n- **Rule:**"))
+	}
+	if at >= 0 {
 		details.Write(body.Bytes()[at:])
 	} else {
 		details.Write(body.Bytes())

@@ -215,3 +215,33 @@ func TestGateVerdictsInEveryForm(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A block without a success is none in which the load generator was the limit, and a file that cannot be read has no targets.
+func TestGateSaysWhyNothingCounts(t *testing.T) {
+	text := func(r *stats.GateResult) string {
+		var b strings.Builder
+		if err := Gate(&b, Table, r); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	dead := &stats.GateResult{Verdict: stats.Invalid, Metric: "p99_ms", Reasons: []string{"the baseline answered none"}, Discarded: 1, Measurements: []stats.GateBlock{{Baseline: stats.GateBlockSide{Errors: 10}}}}
+	if got := text(dead); !strings.Contains(got, "none counts: no request succeeded") || strings.Contains(got, "load generator") {
+		t.Error(got)
+	}
+	mixed := &stats.GateResult{
+		Verdict: stats.Invalid, Metric: "p99_ms", Discarded: 2, Blocks: 1,
+		Measurements: []stats.GateBlock{{Baseline: stats.GateBlockSide{OK: 9}}, {Discarded: "late"}, {Baseline: stats.GateBlockSide{OK: 1}}},
+	}
+	if got := text(mixed); !strings.Contains(got, "1 block counts; 1 cannot be judged; 1 set aside, in which the load generator was the") {
+		t.Error(got)
+	}
+	broken := &stats.GateResult{Verdict: stats.Invalid, Metric: "p99_ms", Reasons: []string{"interrupted after 3 blocks"}, Blocks: 3}
+	if got := text(broken); !strings.Contains(got, "INTERRUPTED: there is no verdict.") || strings.Contains(got, "must not be judged") {
+		t.Error(got)
+	}
+	unread := &stats.GateResult{Verdict: stats.Invalid, Metric: "p99_ms", Advisory: true, Reasons: []string{"a.json: the file is empty"}}
+	if got := text(unread); !strings.Contains(got, "INVALID: there is nothing to judge.") || strings.Contains(got, "not stated") || strings.Contains(got, "ADVISORY") {
+		t.Error(got)
+	}
+}

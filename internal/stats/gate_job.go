@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 )
 
 // GateArm names a side of a comparison.
@@ -303,7 +304,14 @@ func (g *Gate) unusable(a, b *GateSample) []string {
 				continue
 			}
 			if n < needs {
-				bad("has %s in a block%s; %s needs %d%s", m.counted(n), name, m.Name, needs, s.worstError())
+				few := strconv.FormatInt(needs, 10)
+				if of := m.Needs(); of > needs {
+					few = fmt.Sprintf("%d requests, %d of them with success", of, needs)
+					if m.ReadyMade() {
+						few = fmt.Sprintf("%d requests, %d of them with a report", of, needs)
+					}
+				}
+				bad("has %s in a block%s; %s needs %s%s", m.counted(n), name, m.Name, few, s.worstError())
 				continue
 			}
 			switch v := s.value(m, org); {

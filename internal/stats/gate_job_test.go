@@ -114,7 +114,7 @@ func TestGateIsInvalid(t *testing.T) {
 		{"empty candidate", "p99_ms", func(_ int, _, b *GateSample) { empty(b) }, "the candidate was sent nothing"},
 		{"empty baseline", "p99_ms", func(_ int, a, _ *GateSample) { empty(a) }, "the baseline was sent nothing"},
 		{"all failed", "p99_ms", func(_ int, _, b *GateSample) { allFailed(b) }, "the candidate answered none of 1000 requests"},
-		{"three", "p99_ms", func(_ int, a, _ *GateSample) { three(a) }, "the baseline has 3 successes in a block; p99_ms needs 990"},
+		{"three", "p99_ms", func(_ int, a, _ *GateSample) { three(a) }, "the baseline has 3 successes in a block; p99_ms needs 1000 requests, 990 of them with success"},
 		{"unsupported", "d5_ms", nil, "d5_ms needs 100001"},
 		{"no billed time", "billed_mean_ms", nil, "does not say what it billed"},
 		{"NaN", "billed_mean_ms", func(_ int, a, b *GateSample) {
@@ -128,7 +128,7 @@ func TestGateIsInvalid(t *testing.T) {
 		{"few reports", "duration_p99_ms", func(_ int, a, b *GateSample) {
 			a.Reports, b.Reports = 1000, 989
 			a.Extra["duration_p99_ms"], b.Extra["duration_p99_ms"] = 5, 5
-		}, "the candidate has 989 reports of what was billed in a block; duration_p99_ms needs 990"},
+		}, "the candidate has 989 reports of what was billed in a block; duration_p99_ms needs 1000 requests, 990 of them with a report"},
 		{"coarse", "duration_p99_ms", func(_ int, a, b *GateSample) {
 			a.Reports, b.Reports = 1000, 1000
 			a.Extra["duration_p99_ms"], b.Extra["duration_p99_ms"] = 0.51, 0.49
