@@ -28,6 +28,7 @@ type recordConsumer interface {
 	Add(v lambdalog.Invocation)
 	AddGroup(g lambdalog.Group)
 	Note(err error) error
+	Seen() int64
 }
 
 // recordSource says how the inputs of a command are read: files, standard input and log groups.
@@ -49,26 +50,34 @@ func (o *recordSource) addFlags(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions([]string{"auto", "events", "insights"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
 }
 
-// read hands everything that the inputs hold to c.
+// read hands everything that the inputs hold to c, and names those of several that hold nothing; of one the caller does.
 func (o *recordSource) read(e *env, inputs []string, c recordConsumer) error {
+	var bare []string
 	for _, name := range inputs {
-		if group, ok := strings.CutPrefix(name, cloudwatchPrefix); ok {
-			if err := o.readGroup(e, group, c); err != nil {
-				return err
-			}
-			continue
-		}
-		if sum, ok := c.(summing); ok && sum.onlySum() != nil {
-			if err := sumUp(e, name, sum.onlySum()); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := consume(records(e, []string{name}), c); err != nil {
+		before := c.Seen()
+		if err := o.readOne(e, name, c); err != nil {
 			return err
+		}
+		if c.Seen() == before {
+			bare = append(bare, name)
+		}
+	}
+	if len(bare) < len(inputs) { // otherwise it is an error
+		for _, name := range bare {
+			e.sayf("warning: %s holds no Lambda record", name)
 		}
 	}
 	return nil
+}
+
+func (o *recordSource) readOne(e *env, name string, c recordConsumer) error {
+	if group, ok := strings.CutPrefix(name, cloudwatchPrefix); ok {
+		return o.readGroup(e, group, c)
+	}
+	if sum, ok := c.(summing); ok && sum.onlySum() != nil {
+		return sumUp(e, name, sum.onlySum())
+	}
+	return consume(records(e, []string{name}), c)
 }
 
 // summing is a consumer that may need no more than the sum of the records, which all cores can make together.

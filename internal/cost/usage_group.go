@@ -6,6 +6,9 @@ import (
 	"github.com/cirrusbench/cirrusbench/internal/lambdalog"
 )
 
+// Seen is how many records there were, with those that came more than once.
+func (u *Usage) Seen() int64 { return u.summary.Seen() }
+
 // Note takes an error that came instead of a record. It returns the error when
 // reading ended with it, and nil when it is a warning of the result.
 func (u *Usage) Note(err error) error { return u.summary.Note(err) }

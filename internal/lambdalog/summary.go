@@ -211,6 +211,9 @@ func (u *Summariser) warn(err error) {
 	}
 }
 
+// Seen is how many records there were, with those that came more than once.
+func (u *Summariser) Seen() int64 { return u.s.Records + u.s.Duplicates }
+
 // Summary returns the summary of what was added so far.
 func (u *Summariser) Summary() Summary {
 	s := u.s
