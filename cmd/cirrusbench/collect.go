@@ -223,6 +223,9 @@ func runCollect(ctx context.Context, e *env, o *collectOptions) (err error) {
 		// It runs beside what it collects from, so memory is dearer than the few percent of a processor that this costs.
 		debug.SetGCPercent(gcPercent)
 	}
+	if err := o.check(ctx); err != nil {
+		return err
+	}
 	m := newCollectMetrics()
 	q, err := o.open(m, log)
 	if err != nil {
@@ -257,6 +260,31 @@ func runCollect(ctx context.Context, e *env, o *collectOptions) (err error) {
 	return collect(ctx, srv, l, f, q, o.drainTimeout, log)
 }
 
+// check makes what the flags ask for once without a queue: what is wrong with them must leave no directory behind.
+func (o *collectOptions) check(ctx context.Context) error {
+	log := slog.New(slog.DiscardHandler)
+	if err := checkListen(ctx, o.listen); err != nil {
+		return err
+	}
+	if _, err := o.sync(); err != nil {
+		return err
+	}
+	if _, _, err := o.forward.forwarder(new(spool.Queue), o.dir, "", nil, log); err != nil {
+		return err
+	}
+	_, err := o.core(new(spool.Queue), newCollectMetrics(), log)
+	return err
+}
+
+func (o *collectOptions) sync() (spool.Sync, error) {
+	switch s := spool.Sync(o.fsync); s {
+	case spool.SyncAlways, spool.SyncInterval, spool.SyncNever:
+		return s, nil
+	default:
+		return "", usagef("use --fsync always, interval or never", "unknown --fsync %q", o.fsync)
+	}
+}
+
 // collect serves and forwards until ctx ends, and then tries to send what is left.
 func collect(ctx context.Context, srv *httpServer, l net.Listener, f *collector.Forwarder, q *spool.Queue, drain time.Duration, log *slog.Logger) error {
 	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -282,11 +310,6 @@ func (o *collectOptions) open(m *collectMetrics, log *slog.Logger) (*spool.Queue
 	opt := spool.Options{
 		SegmentBytes: int64(o.segment), SegmentAge: o.segmentAge, MaxBytes: int64(o.maxBytes), MinFreeBytes: int64(o.minFree),
 		MaxAge: o.maxAge, DropOldest: o.dropOldest, KeepSent: cmp.Or(o.keepSent, -1), Sync: spool.Sync(o.fsync), OnSync: m.sync, Logger: log,
-	}
-	switch opt.Sync {
-	case spool.SyncAlways, spool.SyncInterval, spool.SyncNever:
-	default:
-		return nil, usagef("use --fsync always, interval or never", "unknown --fsync %q", o.fsync)
 	}
 	q, err := spool.Open(o.dir, opt)
 	switch {

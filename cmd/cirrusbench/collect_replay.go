@@ -67,6 +67,9 @@ const replayChunkBytes = 64 << 20
 
 func runCollectReplay(ctx context.Context, e *env, o *collectReplayOptions) (err error) {
 	now := time.Now()
+	if o.from == "" {
+		return usagef("write --from 2026-11-20T10:00:00Z, or --from 90m for 90 minutes ago", "--from is missing")
+	}
 	from, err := momentOf("from", o.from, now)
 	if err != nil {
 		return err

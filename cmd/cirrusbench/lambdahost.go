@@ -90,6 +90,9 @@ func findBootstrap(name string) (string, error) {
 }
 
 func runLambdaHost(ctx context.Context, e *env, o *lambdaHostOptions, command []string) (err error) {
+	if err := checkListen(ctx, o.listen); err != nil {
+		return err
+	}
 	path, err := findBootstrap(command[0])
 	if err != nil {
 		return err

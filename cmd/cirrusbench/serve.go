@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -139,8 +140,28 @@ func runServe(ctx context.Context, e *env, o *serveOptions) error {
 	return errors.Join(err, d.close(deadline))
 }
 
+// checkListen refuses an address that can be none of any machine. A name may turn out to be unknown, a port to be taken.
+func checkListen(ctx context.Context, address string) error {
+	const hint = "write --listen HOST:PORT, such as 127.0.0.1:9201, or :9201 for every address of this machine"
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return usagef(hint, "--listen %q is not HOST:PORT", address)
+	}
+	if n, err := strconv.Atoi(port); err == nil && (n < 0 || n > 65535) {
+		return usagef(hint, "--listen %q: ports go from 0 to 65535", address)
+	} else if err != nil {
+		if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil || port == "" {
+			return usagef(hint, "--listen %q: %q is no port", address, port)
+		}
+	}
+	return nil
+}
+
 // listen opens the socket of --listen.
 func listen(ctx context.Context, address string) (net.Listener, error) {
+	if err := checkListen(ctx, address); err != nil {
+		return nil, err
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err == nil {
 		return l, nil

@@ -47,7 +47,7 @@ var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 // checkSinkFlags looks at the flags that belong together, and fits the largest body to the sink.
 func checkSinkFlags(cmd *cobra.Command, o *serveOptions) error {
 	if o.answer != "sync" && o.answer != "async" {
-		return usagef("write --answer sync or --answer async", "--answer is %q", o.answer)
+		return usagef("write --answer sync or --answer async", "--answer must be sync or async, not %q", o.answer)
 	}
 	name, stream := strings.CutPrefix(o.sink, kinesisScheme)
 	changed := cmd.Flags().Changed
