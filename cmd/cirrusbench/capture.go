@@ -142,8 +142,7 @@ captures bundled in this program are inspected.
 	f.StringVar(&org, "org", "", "only what this org sent")
 	f.StringVar(&cluster, "cluster", "", "only what clusters of this name sent")
 	f.Var(&maxDecoded, "max-decoded", "largest decoded body")
-	f.StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json")
+	addResultFlags(cmd, &output, &out, "table", "json")
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,18 +37,32 @@ type recordSource struct {
 	since, until, via string
 	timeout           time.Duration
 	oneByOne          bool // the output lists records, so that counts are not enough
+	changed           func(flag string) bool
 	now               func() time.Time
 	context           func() context.Context
 }
 
 func (o *recordSource) addFlags(cmd *cobra.Command) {
-	o.now, o.context = time.Now, cmd.Context
+	o.changed, o.now, o.context = cmd.Flags().Changed, time.Now, cmd.Context
 	f := cmd.Flags()
 	f.StringVar(&o.since, "since", "24h", "cloudwatch: from when on, as 90m, 24h, 7d before now, or a time such as 2026-11-20T17:00:00Z")
 	f.StringVar(&o.until, "until", "", "cloudwatch: until when, in the same forms (default: now)")
 	f.StringVar(&o.via, "via", "auto", "cloudwatch: events (one by one, free), insights (counted by Logs Insights, billed by the GB), or auto: by the length of the span")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "cloudwatch: give up after this long")
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions([]string{"auto", "events", "insights"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
+}
+
+// check refuses a span of time where no input is a log group, whose records are not chosen by it.
+func (o *recordSource) check(inputs []string) error {
+	if slices.ContainsFunc(inputs, func(name string) bool { return strings.HasPrefix(name, cloudwatchPrefix) }) {
+		return nil
+	}
+	for _, flag := range []string{"since", "until", "via"} {
+		if o.changed(flag) {
+			return usagef("leave it out, or read a log group: cloudwatch:/aws/lambda/my-function", "--%s goes with cloudwatch: only; a file is read whole", flag)
+		}
+	}
+	return nil
 }
 
 // read hands everything that the inputs hold to c, and names those of several that hold nothing; of one the caller does.

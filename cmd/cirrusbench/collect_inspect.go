@@ -53,8 +53,7 @@ way and look broken.
 			return runCollectInspect(e, dir, output, out)
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json")
+	addResultFlags(cmd, &output, &out, "table", "json")
 	return cmd
 }
 

@@ -80,8 +80,7 @@ within a run and not what the machines did differently: to decide whether someth
 	prices.addPrices(f)
 	prices.completePrices(cmd)
 	f.BoolVar(&force, "force", false, "compare runs of unlike plans or corpora, and INVALID ones, with exit code 0")
-	f.StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json", "markdown", "benchfmt", "github-action-benchmark")
+	addResultFlags(cmd, &output, &out, "table", "json", "markdown", "benchfmt", "github-action-benchmark")
 	return cmd
 }
 

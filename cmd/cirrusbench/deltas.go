@@ -55,8 +55,7 @@ marked as unsupported: D5 needs 100,001 samples in a pair.
 	f := cmd.Flags()
 	f.StringVar(&negative, "negative", "keep", "negative latencies (two clocks): keep, clamp to 0, drop")
 	f.StringVar(&method, "method", "", "exact or hdr (default: exact for latency data; a run is always hdr)")
-	f.StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json", "markdown")
+	addResultFlags(cmd, &output, &out, "table", "json", "markdown")
 	return cmd
 }
 

@@ -109,9 +109,8 @@ first paper did, and says what that leaves out.
 	f.IntVar(&o.quota, "quota", cost.DefaultQuota, "concurrency quota of the account")
 	f.StringVar(&o.prices, "prices", "", "file of prices, JSON book or YAML overrides, that win over the built-in ones")
 	f.Uint64Var(&o.seed, "seed", 1, "of the resampling behind the intervals")
-	f.StringVar(&o.out, "out", "", "write the result to this file")
 	o.source.addFlags(cmd)
-	addOutputFlag(cmd, &o.output, "table", "json", "markdown", "csv", "html")
+	addResultFlags(cmd, &o.output, &o.out, "table", "json", "markdown", "csv", "html")
 	for name, values := range map[string][]string{
 		"method": {"priced", "duration-ratio"}, "arch": {"arm64", "x86_64"}, "baseline-arch": {"arm64", "x86_64"}, "month": {"calendar", "30d", "730h"},
 	} {
@@ -121,6 +120,9 @@ first paper did, and says what that leaves out.
 }
 
 func runForecast(e *env, o *forecastOptions, files []string) error {
+	if err := o.source.check(append([]string{o.baseline}, files...)); err != nil {
+		return err
+	}
 	if o.list {
 		return listScenarios(e, o, files)
 	}

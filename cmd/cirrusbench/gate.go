@@ -140,8 +140,7 @@ other day looks like a regression. What a gate saved stands for its candidate th
 	f.StringVar(&o.junit, "junit", "", "write the verdict as JUnit XML to this file")
 	f.StringVar(&o.save, "save", "", "write the result as JSON to this file (baseline.json)")
 	f.BoolVar(&o.annotate, "annotate", false, "print GitHub annotations to standard error (default: when GITHUB_ACTIONS is true)")
-	f.StringVar(&o.out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &o.output, "table", "json", "markdown")
+	addResultFlags(cmd, &o.output, &o.out, "table", "json", "markdown")
 	for name, values := range map[string][]string{
 		"order": {"source", "none"}, "timestamps": {"keep", "shift", "now"}, "arrival": {"constant", "poisson"},
 		"sender": {"auto", "raw", "nethttp"}, "retry": {"none", "prometheus", "prometheus+429"}, "metric": stats.GateMetricNames(), "on-inconclusive": {"pass", "fail"},

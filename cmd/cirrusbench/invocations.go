@@ -50,12 +50,14 @@ and reading goes on.
 		},
 	}
 	source.addFlags(cmd)
-	cmd.Flags().StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json", "markdown", "jsonl", "csv")
+	addResultFlags(cmd, &output, &out, "table", "json", "markdown", "jsonl", "csv")
 	return cmd
 }
 
 func runInvocations(e *env, source *recordSource, files []string, output, out string) error {
+	if err := source.check(files); err != nil {
+		return err
+	}
 	return emit(e, out, func(w io.Writer) error {
 		var c listing
 		flush := func() error { return nil }

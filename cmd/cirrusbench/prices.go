@@ -85,8 +85,7 @@ func newPricesListCommand(e *env) *cobra.Command {
 	f.StringVar(&service, "service", "", "only this service, such as lambda")
 	f.StringVar(&region, "region", "", "only this region, such as us-east-1")
 	f.StringVar(&prices, "prices", "", "file of prices, JSON book or YAML overrides, that win over the built-in ones")
-	f.StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json", "markdown", "csv")
+	addResultFlags(cmd, &output, &out, "table", "json", "markdown", "csv")
 	return cmd
 }
 
@@ -118,8 +117,7 @@ func newPricesShowCommand(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&prices, "prices", "", "file of prices, JSON book or YAML overrides, that win over the built-in ones")
-	cmd.Flags().StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json", "markdown")
+	addResultFlags(cmd, &output, &out, "table", "json", "markdown")
 	return cmd
 }
 
@@ -173,8 +171,7 @@ built-in book), or the word built-in.
 			})
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json", "markdown")
+	addResultFlags(cmd, &output, &out, "table", "json", "markdown")
 	return cmd
 }
 

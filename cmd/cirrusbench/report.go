@@ -54,9 +54,8 @@ Several runs stand side by side without a judgement: 'cirrusbench compare' has t
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&out, "out", "", "write the result to this file")
 	f.StringVar(&forecast, "forecast", "", "with -o html: a forecast as JSON, whose months the page shows")
-	addOutputFlag(cmd, &output, "table", "markdown", "html", "csv")
+	addResultFlags(cmd, &output, &out, "table", "markdown", "html", "csv")
 	known := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if output == "json" {

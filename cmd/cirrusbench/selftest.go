@@ -64,8 +64,7 @@ generator. Without CORPUS the bundled captures are sent, as captured.
 	f.Float64Var(&rate, "rate", 1000, "requests per second for floor and timing")
 	f.IntVar(&concurrency, "concurrency", 16, "requests in flight for the ceiling")
 	f.StringVar(&o.sender, "sender", "auto", "raw or nethttp; auto takes raw")
-	f.StringVar(&out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &output, "table", "json")
+	addResultFlags(cmd, &output, &out, "table", "json")
 	// What selftest does not offer has replay's defaults.
 	o.arrival, o.timing, o.speed, o.warmup, o.loop, o.fanOut, o.fanOutLabel, o.seed = "constant", "rate", 1, "0", true, 1, "cluster", 1
 	o.retry, o.retryFor, o.timeout = "none", time.Minute, 30*time.Second

@@ -92,8 +92,7 @@ Nothing is trimmed: what is rare and long is billed too. The strategies go by wa
 	f.DurationVar(&o.timeout, "timeout", lambdahost.DefaultTimeout, "bootstrap: end an invocation that takes longer")
 	f.StringVar(&o.cgroup, "cgroup", "", "bootstrap: cgroup directory to work under (default the root of the hierarchy)")
 	f.StringArrayVar(&o.env, "env", nil, "bootstrap: NAME=value for the function's environment; may be given several times")
-	f.StringVar(&o.out, "out", "", "write the result to this file")
-	addOutputFlag(cmd, &o.output, "table", "json", "markdown", "csv")
+	addResultFlags(cmd, &o.output, &o.out, "table", "json", "markdown", "csv")
 	_ = cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions([]string{"arm64", "x86_64"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
 	return cmd
 }
