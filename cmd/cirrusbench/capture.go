@@ -60,6 +60,7 @@ Memory does not grow with the size of what is made.
 			if err := c.Check(); err != nil {
 				return usagef("run 'cirrusbench capture synth --help' for an example", "%v", err)
 			}
+			e.drains.Store(true)
 			return runSynth(cmd.Context(), e, c, args[0])
 		},
 	}
@@ -85,11 +86,24 @@ func runSynth(ctx context.Context, e *env, c workload.SynthConfig, location stri
 	}
 	var made, present, size int64
 	err = workload.Synth(ctx, c, putRequest(s, &made, &present, &size))
+	if err != nil && ctx.Err() != nil {
+		return incomplete(location, made+present, c.Requests())
+	}
 	if err != nil {
 		return fmt.Errorf("making captures: %w", err)
 	}
 	e.sayf("made %s of %s at %s; %s there already", plural(made, "capture"), plural(size, "byte"), location, were(present))
 	return nil
+}
+
+// incomplete says what an interrupt has left behind; of 0 it is not known how many there would have been.
+func incomplete(location string, written, of int64) error {
+	total := ""
+	if of > 0 {
+		total = " of " + count(of)
+	}
+	return withHint(&statusError{code: exitInterrupted, msg: fmt.Sprintf("interrupted: %s%s captures written at %s; the corpus is incomplete", count(written), total, location)},
+		"the same command makes the rest, and leaves what is there as it is")
 }
 
 // putRequest stores a request and counts it.

@@ -57,6 +57,7 @@ by the labels of the series in the log.
 			if err := c.Check(); err != nil {
 				return usagef("run 'cirrusbench capture import --help' for an example", "%v", err)
 			}
+			e.drains.Store(true)
 			return runImport(cmd.Context(), e, c, args[1], output)
 		},
 	}
@@ -91,6 +92,9 @@ func runImport(ctx context.Context, e *env, c promtsdb.Config, location, output 
 		}
 		return put(ctx, r)
 	})
+	if err != nil && ctx.Err() != nil {
+		return incomplete(location, made+present, 0)
+	}
 	if err != nil {
 		return fmt.Errorf("importing captures: %w", err)
 	}

@@ -45,14 +45,23 @@ generator. Without CORPUS the bundled captures are sent, as captured.
 			if err != nil {
 				return usagef("run 'cirrusbench selftest --help' for an example", "%v", err)
 			}
-			if o.duration <= 0 || !(rate > 0 && rate <= 1e5) || concurrency < 1 || concurrency > 10_000 {
-				return usagef("", "--duration and --rate must be positive, --rate at most 100,000 and --concurrency from 1 to 10,000")
+			switch {
+			case o.duration <= 0:
+				return usagef("write --duration 5s", "--duration must be positive, not %v", o.duration)
+			case !(rate > 0 && rate <= 1e5):
+				return usagef("write --rate 1000", "--rate must be positive and at most 100,000, not %v", rate)
+			case concurrency < 1 || concurrency > 10_000:
+				return usagef("write --concurrency 16", "--concurrency must be from 1 to 10,000, not %d", concurrency)
 			}
 			corpus, err := o.loadCorpus(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
+			e.drains.Store(true)
 			r, err := selftest(cmd.Context(), e, &o, pc, corpus, rate, concurrency)
+			if err != nil && cmd.Context().Err() != nil {
+				return &statusError{code: exitInterrupted, msg: "interrupted: nothing was measured to its end, and nothing is written"}
+			}
 			if err != nil {
 				return err
 			}

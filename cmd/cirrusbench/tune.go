@@ -72,7 +72,11 @@ Nothing is trimmed: what is rare and long is billed too. The strategies go by wa
 		Args: argsRange(0, -1, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.changed = cmd.Flags().Changed
-			return runTune(cmd.Context(), e, &o, args)
+			err := runTune(cmd.Context(), e, &o, args)
+			if err != nil && cmd.Context().Err() != nil {
+				return &statusError{code: exitInterrupted, msg: "interrupted: the sizes were not all measured, and nothing is written"}
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -119,6 +123,7 @@ func runTune(ctx context.Context, e *env, o *tuneOptions, args []string) error {
 	case o.bootstrap != "" && len(args) > 0:
 		return usagef("leave one of them out", "records and --bootstrap are given")
 	case o.bootstrap != "":
+		e.drains.Store(true) // environments are to be ended
 		inputs, warnings, err = o.measure(ctx, e)
 		source = fmt.Sprintf("on this machine, %s invocations at each size, %d of them cold", strconv.Itoa(o.requests), o.cold)
 		if o.holdCPU {
@@ -130,6 +135,7 @@ func runTune(ctx context.Context, e *env, o *tuneOptions, args []string) error {
 				return usagef("add --bootstrap, or leave it out", "--%s goes with --bootstrap only", flag)
 			}
 		}
+		e.drains.Store(true)
 		inputs, warnings, err = o.invoke(ctx, e, args)
 		source = fmt.Sprintf("live, %d invocations each of %s", o.requests, strings.Join(args, ", "))
 	default:

@@ -73,6 +73,15 @@ func (c *SynthConfig) Check() error {
 	return errors.Join(errs...)
 }
 
+// Requests is how many requests Synth makes.
+func (c SynthConfig) Requests() int64 {
+	each := int64(1)
+	if c.Batch > 0 {
+		each = (int64(c.Series) + int64(c.Batch) - 1) / int64(c.Batch)
+	}
+	return int64(c.Scrapes) * int64(c.Orgs) * int64(c.Clusters) * each
+}
+
 // Synth makes the requests in the order of their time and hands each to put. It needs memory for one request
 // at a time, whatever the size of the corpus.
 func Synth(ctx context.Context, c SynthConfig, put func(context.Context, Request) error) error {
