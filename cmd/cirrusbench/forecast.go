@@ -263,13 +263,13 @@ func (o *forecastOptions) buildScenario(e *env, files []string) (*cost.Scenario,
 func (o *forecastOptions) traffic(p *parser) cost.Traffic {
 	var t cost.Traffic
 	if o.requestsPerHour != "" {
-		t.RequestsPerHour = p.decimal("requests-per-hour", o.requestsPerHour)
+		t.RequestsPerHour = p.amount("requests-per-hour", o.requestsPerHour)
 	}
 	if o.clusters != "" {
-		t.Clusters, t.PerClusterPerHour = p.decimal("clusters", o.clusters), p.decimal("per-cluster-per-hour", o.perCluster)
+		t.Clusters, t.PerClusterPerHour = p.amount("clusters", o.clusters), p.amount("per-cluster-per-hour", o.perCluster)
 	}
 	if o.concurrency != "" {
-		t.Concurrency = p.decimal("concurrency", o.concurrency)
+		t.Concurrency = p.amount("concurrency", o.concurrency)
 		if at := orElse(o.baselineMS, o.meanMS); at != "" {
 			t.MeanMS = p.decimal("mean-ms", at)
 		}
@@ -455,6 +455,15 @@ func (p *parser) decimal(flag, s string) *cost.Decimal {
 		p.bad(usagef("write a number, as --"+flag+" 70", "--%s: %v", flag, err))
 	}
 	return &d
+}
+
+// amount reads a number that is not negative.
+func (p *parser) amount(flag, s string) *cost.Decimal {
+	d := p.decimal(flag, s)
+	if d.Sign() < 0 {
+		p.bad(usagef("write --"+flag+" "+strings.TrimPrefix(s, "-"), "--%s must be 0 or more, not %s", flag, s))
+	}
+	return d
 }
 
 func (p *parser) ratio(flag, s string) cost.Decimal {

@@ -27,9 +27,13 @@ const scenariosSchema = "cirrusbench/scenarios/v1"
 // scenarioOf reads --scenario: a file, or else a bundled scenario of that name. Flags that were given
 // replace what it says.
 func (o *forecastOptions) scenarioOf(e *env) (*cost.Scenario, error) {
+	if info, err := os.Stat(o.scenario); err == nil && info.IsDir() {
+		return nil, withHint(fmt.Errorf("--scenario %s is a directory", o.scenario), "give a file in it; 'cirrusbench forecast --list-scenarios' lists what is bundled")
+	}
 	f, err := os.Open(o.scenario)
 	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(o.scenario, `/\.`) {
-		s, err := bundledScenario(o.scenario)
+		name := strings.ToLower(o.scenario) // --list-scenarios prints them in capitals
+		s, err := bundledScenario(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, usagef("use one of "+strings.Join(scenarioNames(), ", ")+", or give a file such as ./"+o.scenario+".yaml",
 				"there is neither a file nor a bundled scenario %q", o.scenario)
@@ -37,7 +41,7 @@ func (o *forecastOptions) scenarioOf(e *env) (*cost.Scenario, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.sayf("pricing the bundled scenario %s", o.scenario)
+		e.sayf("pricing the bundled scenario %s", name)
 		return s, o.override(s)
 	}
 	if err != nil {
