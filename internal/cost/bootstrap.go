@@ -35,13 +35,17 @@ type Interval struct {
 // Warning says that there are too few samples to trust the mean, and how many
 // are needed; "" when there are enough.
 func (v Interval) Warning() string {
+	coldStarts := fmt.Sprintf("%d cold starts", v.Colds)
+	if v.Colds == 1 {
+		coldStarts = "1 cold start"
+	}
 	switch {
 	case v.Samples == 0:
 		return ""
 	case v.Samples < enoughSamples:
 		return fmt.Sprintf("too few samples: %d invocations, at least %d are needed; use the interval, not the mean", v.Samples, enoughSamples)
 	case v.Colds < enoughColds:
-		return fmt.Sprintf("too few samples: %d cold starts, at least %d are needed; their share of the cost is a guess", v.Colds, enoughColds)
+		return fmt.Sprintf("too few samples: %s, at least %d are needed; their share of the cost is a guess", coldStarts, enoughColds)
 	}
 	return ""
 }
