@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -476,7 +475,7 @@ func (p *parser) ratio(flag, s string) cost.Decimal {
 
 // percentOf is the share that was meant by a bare number, or an example of one.
 func percentOf(s string) string {
-	if _, err := strconv.ParseFloat(s, 64); err == nil && leadingNumber.FindString(s) == s {
+	if s != "" && leadingNumber.FindString(s) == s {
 		return s + "%"
 	}
 	return "2%"

@@ -227,16 +227,16 @@ func runReplay(ctx context.Context, e *env, o *replayOptions, args []string) (er
 
 // checkFiles finds out before a run that each of its results has a place of its own.
 func (o *replayOptions) checkFiles() error {
-	names := []string{o.out, o.html, o.hlog}
-	for i, flag := range []string{"--out", "--html", "--hlog"} {
+	flags, names := []string{"--out", "--html", "--hlog"}, []string{o.out, o.html, o.hlog}
+	for i, name := range names {
 		for j, other := range names[:i] {
-			if other == "" || filepath.Clean(other) != filepath.Clean(names[i]) {
+			if other == "" || filepath.Clean(other) != filepath.Clean(name) {
 				continue
 			}
 			if info, err := os.Stat(other); err == nil && !info.Mode().IsRegular() {
 				continue // a pipe or a terminal takes both
 			}
-			return usagef("give each a name of its own", "%s and %s both write %s", []string{"--out", "--html"}[j], flag, other)
+			return usagef("give each a name of its own", "%s and %s both write %s", flags[j], flags[i], other)
 		}
 	}
 	return checkWritable(names...)
@@ -310,18 +310,13 @@ func mostFrequent(all []stats.ErrorCount) string {
 	if len(all) == 0 {
 		return "no class"
 	}
-	top := slices.MaxFunc(all, func(a, b stats.ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+	top := stats.MostFrequent(all)
 	return fmt.Sprintf("%s × %s", top.Class, count(top.Count))
 }
 
 // deadHint is what to look at when no request succeeded, by what most of them failed with.
 func deadHint(run *stats.Run) string {
-	const general = "is the target up, and does it take remote write at this path?"
-	if len(run.Errors) == 0 {
-		return general
-	}
-	top := slices.MaxFunc(run.Errors, func(a, b stats.ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
-	switch {
+	switch top := stats.MostFrequent(run.Errors); {
 	case strings.Contains(top.Example, "server gave HTTP response to HTTPS client"), strings.Contains(top.Example, "first record does not look like a TLS handshake"):
 		return "the target speaks no TLS there: write http:// in --target"
 	case top.Class == "http_401" || top.Class == "http_403":
@@ -333,12 +328,14 @@ func deadHint(run *stats.Run) string {
 	case top.Class == "dns":
 		return "the name of the target's host is not known: is it spelled right?"
 	case top.Class == "tls":
-		return "the target's certificate is not trusted: give its authority with --ca-cert"
-	case top.Class == "client_exhausted":
-		return "raise this process's limit of open files (ulimit -n), or lower --max-in-flight or --concurrency"
+		return "the target's certificate is not trusted: give its authority with --cacert"
+	case top.Class == replay.ClientExhausted:
+		return exhaustedHint
 	}
-	return general
+	return "is the target up, and does it take remote write at this path?"
 }
+
+const exhaustedHint = "raise this process's limit of open files (ulimit -n), or lower --max-in-flight or --concurrency"
 
 // ending is what a run says by its exit code when its result is out.
 func ending(run *stats.Run) error {
@@ -357,8 +354,8 @@ func ending(run *stats.Run) error {
 			invalid.msg += "\n" + broken.Error()
 		}
 		hint := "lower --rate, or run the generator on a machine of its own"
-		if slices.ContainsFunc(run.Errors, func(e stats.ErrorCount) bool { return e.Class == "client_exhausted" }) {
-			hint = "raise this process's limit of open files (ulimit -n), or lower --max-in-flight or --concurrency"
+		if slices.ContainsFunc(run.Errors, func(e stats.ErrorCount) bool { return e.Class == replay.ClientExhausted }) {
+			hint = exhaustedHint
 		} else if len(run.Client.Reasons) == 1 && strings.HasPrefix(run.Client.Reasons[0], "the hypervisor") {
 			hint = "others on this machine's host take its processors: run it again, or on a machine that shares none"
 		}

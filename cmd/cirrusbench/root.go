@@ -66,7 +66,7 @@ func run(args []string, e *env) int {
 	root.SetIn(e.in)
 	root.SetOut(e.out)
 	root.SetErr(e.err)
-	strictCompletion(root)
+	strictExtras(root)
 	return conclude(e.err, root.ExecuteContext(ctx))
 }
 
@@ -132,48 +132,30 @@ billed into money and concurrency over 24 months.`,
 		newLambdaHostCommand(e),
 		newVersionCommand(e),
 	)
-	root.SetHelpCommand(newHelpCommand())
 	return root
 }
 
-// newHelpCommand is cobra's, but that a name it does not know is an error: a script must not take it for help.
-func newHelpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Help about any command",
-		Long:  "Help about any command: the same as COMMAND --help.",
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			var names []cobra.Completion
-			if of, rest, err := cmd.Root().Find(args); err == nil && len(rest) == 0 {
-				for _, sub := range of.Commands() {
-					if sub.IsAvailableCommand() {
-						names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
-					}
-				}
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
-		PersistentPreRunE: func(*cobra.Command, []string) error { return nil }, // its flags are of no account
-		RunE: func(cmd *cobra.Command, args []string) error {
-			of, rest, err := cmd.Root().Find(args)
-			if err != nil {
-				return err
-			}
-			if len(rest) > 0 {
-				return unknownCommand(of, rest[0])
-			}
-			of.InitDefaultHelpFlag()
-			of.InitDefaultVersionFlag()
-			return of.Help()
-		},
-	}
-}
-
-// strictCompletion makes a shell that cobra has no completion for an error. It must know where the output goes.
-func strictCompletion(root *cobra.Command) {
+// strictExtras makes names that cobra's help and completion do not know errors: a script must not take the list of commands
+// for what it asked for. It must know where the output goes.
+func strictExtras(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
-		if cmd.Name() == "completion" {
+		switch cmd.Name() {
+		case "help":
+			cmd.Use, cmd.Long = "help [COMMAND]", "Help about any command: the same as COMMAND --help."
+			cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return nil } // its flags are of no account
+			help := cmd.Run
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				if of, rest, err := root.Find(args); err != nil {
+					return err
+				} else if len(rest) > 0 {
+					return unknownCommand(of, rest[0])
+				}
+				help(cmd, args)
+				return nil
+			}
+		case "completion":
 			cmd.Args = argsRange(0, 0, "")
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			for _, shell := range cmd.Commands() {
@@ -255,7 +237,7 @@ func flagOwners(cmd *cobra.Command, name string) []string {
 	return owners
 }
 
-// noEmptyFlags refuses --target ” and the like. It is what a script writes whose variable is not set, and must not be another
+// noEmptyFlags refuses --target= and the like. It is what a script writes whose variable is not set, and must not be another
 // job than the one that was asked for.
 func noEmptyFlags(cmd *cobra.Command) error {
 	var errs []error

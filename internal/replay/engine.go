@@ -84,7 +84,6 @@ type Result struct {
 	Warmup      int // entries of this shard before them
 	NotSent     int // of them never sent, because the run was interrupted
 	Interrupted bool
-	Exhausted   int // measured requests that failed because this side had no descriptor, port or address for a connection
 	NotReady    int // entries whose body was not prepared when they were due, warm-up included
 	Client      ClientUse
 }
@@ -148,21 +147,20 @@ func newEngine(c Config) (*engine, error) {
 type engine struct {
 	Config
 
-	workers   int
-	nap       func(time.Duration) // sleeps about that long; a test's fake clock has another
-	spin      time.Duration       // the last stretch before a due time, watched instead of slept
-	start     time.Time           // monotonic zero of every offset
-	disp      *dispatcher
-	prepared  chan []*job // in batches: a hand-over costs more than most of what is done with a job
-	batch     []*job      // the feeder's own: what is left of the last one
-	jobs      sync.Pool   // of *job that were sent
-	budget    *byteBudget
-	refills   *refills
-	kept      *templates
-	passes    *passes // in the mode Shift
-	exhausted atomic.Int64
-	notReady  int           // the feeder's own, like zero
-	zero      time.Duration // when the measured part begins
+	workers  int
+	nap      func(time.Duration) // sleeps about that long; a test's fake clock has another
+	spin     time.Duration       // the last stretch before a due time, watched instead of slept
+	start    time.Time           // monotonic zero of every offset
+	disp     *dispatcher
+	prepared chan []*job // in batches: a hand-over costs more than most of what is done with a job
+	batch    []*job      // the feeder's own: what is left of the last one
+	jobs     sync.Pool   // of *job that were sent
+	budget   *byteBudget
+	refills  *refills
+	kept     *templates
+	passes   *passes       // in the mode Shift
+	notReady int           // the feeder's own, like zero
+	zero     time.Duration // when the measured part begins
 
 	// The sender has nothing to do with a body any more when it returns. net/http may still read one then.
 	synchronous bool
@@ -258,7 +256,7 @@ func (e *engine) run(ctx context.Context) (*Result, error) {
 	res := &Result{
 		Recorder: total, StartedAt: startedAt.UTC(), MeasuredAt: startedAt.Add(e.zero).UTC(),
 		FinishedAt: finishedAt.UTC(), Interrupted: ctx.Err() != nil,
-		NotReady: e.notReady, Exhausted: int(e.exhausted.Load()), Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before, e.processors),
+		NotReady: e.notReady, Planned: e.ownMeasured, Warmup: e.ownWarmup, Client: use.minus(before, e.processors),
 	}
 	sent := int(total.Counts().Sent)
 	if res.Planned == 0 || e.Plan.Duration > 0 && !res.Interrupted {
@@ -703,9 +701,6 @@ func (e *engine) finish(j *job, rec *stats.Recorder, started, finished time.Dura
 		seen := o // a copy, or every observation of every run would be allocated
 		e.Observe(j.n, &seen)
 		o = seen
-	}
-	if resp.Err != nil && !j.warmup && exhausted(resp.Err) {
-		e.exhausted.Add(1)
 	}
 	rec.Record(o)
 	if e.Plan.Loop == Open && !j.warmup {

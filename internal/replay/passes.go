@@ -68,7 +68,9 @@ func newPasses(c *capture.Corpus, p *Plan) *passes {
 
 // from returns the passes of a plan that begins at start, before the first.
 func (s *passes) from(start time.Time) *passes {
-	return &passes{newestMS: s.newestMS, step: s.step, total: s.total, limits: s.limits, startMS: start.UnixMilli(), pass: -1}
+	begun := *s // the limits are shared, and not written any more
+	begun.startMS, begun.pass = start.UnixMilli(), -1
+	return &begun
 }
 
 // of returns how far pass k is shifted, in ms, at the time dueMS. Passes are asked for in their order.

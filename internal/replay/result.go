@@ -37,10 +37,12 @@ func (r *Result) Fill(run *stats.Run, c Config, target stats.Target) error {
 		run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf(
 			"%d requests were not sent, because %v after the last was due they still waited behind others: their latencies, the worst, are missing", r.NotSent, c.DrainTimeout))
 	}
-	if r.Exhausted > 0 {
-		run.Client.Verdict = "invalid"
-		run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf(
-			"%d requests failed because the generator had no file descriptor, port or address for another connection: not the target's failures", r.Exhausted))
+	for _, e := range run.Errors {
+		if e.Class == ClientExhausted {
+			run.Client.Verdict = "invalid"
+			run.Client.Reasons = append(run.Client.Reasons, fmt.Sprintf(
+				"%d requests failed because the generator had no file descriptor, port or address for another connection: not the target's failures", e.Count))
+		}
 	}
 	r.spread(run, c.Plan)
 	if r.NotReady > 0 && r.NotReady*100 > r.Planned {

@@ -332,6 +332,10 @@ func isTimeout(err error) bool {
 	return ok && ne.Timeout()
 }
 
+// ClientExhausted is the class of requests that failed because the generator's side had nothing left to connect with: not
+// failures of the target.
+const ClientExhausted = "client_exhausted"
+
 // exhausted says that the generator's side had no file descriptor, port or memory for a connection: the target was not asked.
 func exhausted(err error) bool {
 	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
@@ -352,7 +356,7 @@ func errorClass(r Response) string {
 	case r.Err == nil:
 		return "http_" + strconv.Itoa(r.Status)
 	case exhausted(r.Err):
-		return "client_exhausted"
+		return ClientExhausted
 	case errors.Is(r.Err, syscall.ECONNREFUSED):
 		return "connection_refused"
 	case errors.Is(r.Err, syscall.ECONNRESET), errors.Is(r.Err, syscall.EPIPE), errors.Is(r.Err, io.EOF),

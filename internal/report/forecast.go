@@ -236,12 +236,7 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 			}
 		}
 	}
-	meanTexts, rateTexts, stormTexts := figures(means), figures(rates), figures(storms)
-	next := func(texts *[]string) string {
-		text := (*texts)[0]
-		*texts = (*texts)[1:]
-		return text
-	}
+	mean, rate, cold := aligned(means), aligned(rates), aligned(storms)
 	for i := range all {
 		seen = seen || all[i].Concurrency != nil && all[i].Concurrency.ObservedMax != nil
 	}
@@ -270,11 +265,11 @@ func concurrencyBlock(all []cost.ArchitectureResult) (block, bool) {
 		}
 		storm := "–"
 		if c.ColdStorm != nil {
-			storm = against(*c.ColdStorm, next(&stormTexts))
+			storm = against(*c.ColdStorm, cold(*c.ColdStorm))
 		}
 		row := []string{
-			cut(clean(a.Name), 32), against(c.Mean, next(&meanTexts)), whole(c.P99), whole(c.P999),
-			against(c.RPSQuotaNeed, next(&rateTexts)), storm, count(int64(c.Quota)),
+			cut(clean(a.Name), 32), against(c.Mean, mean(c.Mean)), whole(c.P99), whole(c.P999),
+			against(c.RPSQuotaNeed, rate(c.RPSQuotaNeed)), storm, count(int64(c.Quota)),
 		}
 		if seen {
 			row = append(row, whole(c.ObservedP99), whole(c.ObservedMax))
@@ -535,19 +530,11 @@ func places(d cost.Decimal, n int32) string {
 	if d.Err() != nil {
 		return "invalid"
 	}
-	s := d.Round(n).String()
-	sign := ""
-	if strings.HasPrefix(s, "-") {
-		sign, s = "-", s[1:]
+	s := withoutZeros(d.Round(n).String())
+	if s == "-0" {
+		return "0"
 	}
-	whole, frac, _ := strings.Cut(s, ".")
-	frac = strings.TrimRight(frac, "0")
-	if frac != "" {
-		frac = "." + frac
-	} else if whole == "0" {
-		sign = ""
-	}
-	return sign + group(whole) + frac
+	return separated(s)
 }
 
 // percentOf prints a ratio in percent.
@@ -569,9 +556,5 @@ func factor(d cost.Decimal) string {
 
 // unitPrice prints a price with all its digits.
 func unitPrice(u cost.USD) string {
-	s := u.String()
-	if strings.Contains(s, ".") {
-		s = strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
-	}
-	return s
+	return withoutZeros(u.String())
 }

@@ -546,11 +546,7 @@ func ForecastCSV(w io.Writer, fc *cost.Result) error {
 
 // csvAmount prints money as JSON has it.
 func csvAmount(u cost.USD) string {
-	s := u.Fixed(12)
-	if strings.Contains(s, ".") {
-		s = strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
-	}
-	return s
+	return withoutZeros(u.Fixed(12))
 }
 
 // csvText makes a name harmless: spreadsheets take text that begins like a formula for one.

@@ -233,6 +233,12 @@ func TestForecastTextsAreExplained(t *testing.T) {
 
 // The numbers of a column have the same decimals; one thing is not plural.
 func TestNumbersInWordsAndColumns(t *testing.T) {
+	figures := func(all []float64) (texts []string) {
+		for show, i := aligned(all), 0; i < len(all); i++ {
+			texts = append(texts, show(all[i]))
+		}
+		return texts
+	}
 	if got := figures([]float64{353.82, 25.8167, 26}); !slices.Equal(got, []string{"353.82", "25.82", "26.00"}) {
 		t.Errorf("%q", got)
 	}

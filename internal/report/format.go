@@ -66,6 +66,14 @@ func separated(s string) string {
 	return sign + group(whole) + frac
 }
 
+// withoutZeros leaves out the zeros that end a decimal number.
+func withoutZeros(s string) string {
+	if strings.Contains(s, ".") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	return s
+}
+
 // fixed prints f with a fixed number of decimals, without separators and without
 // a negative zero. What is no number prints as n/a.
 func fixed(f float64, places int) string {
@@ -91,26 +99,18 @@ func figure(f float64) string {
 	case a >= 1:
 		places = 2
 	}
-	s := decimal(f, places)
-	if strings.Contains(s, ".") {
-		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
-	}
-	return s
+	return withoutZeros(decimal(f, places))
 }
 
-// figures prints numbers that stand together as [figure] does, all with the decimals of the one that has most.
-func figures(all []float64) []string {
+// aligned returns how to print numbers that stand together: as [figure] does, all with the decimals of the one that has most.
+func aligned(all []float64) func(f float64) string {
 	places := 0
 	for _, f := range all {
 		if _, frac, found := strings.Cut(figure(f), "."); found {
 			places = max(places, len(frac))
 		}
 	}
-	out := make([]string, len(all))
-	for i, f := range all {
-		out[i] = decimal(f, places)
-	}
-	return out
+	return func(f float64) string { return decimal(f, places) }
 }
 
 // nbsp keeps a number and its unit on one line. Only HTML gets to see it; the

@@ -155,10 +155,7 @@ func gateBlocksText(r *stats.GateResult) string {
 	if len(r.Measurements) != r.Blocks+r.Discarded {
 		aside = r.Discarded
 	}
-	text := plural(int64(r.Blocks), "block") + " count"
-	if r.Blocks == 1 {
-		text += "s"
-	}
+	text := plural(int64(r.Blocks), "block") + singular(r.Blocks, " counts", " count")
 	switch {
 	case r.Blocks == 0 && len(r.Measurements) > 0 && ok == 0:
 		return "none counts: no request succeeded"

@@ -66,12 +66,11 @@ func (n *runNumber) cells(runs []stats.NamedRun) []string {
 			values = append(values, v)
 		}
 	}
-	aligned := figures(values)
+	show := aligned(values)
 	for i, r := range runs {
 		cells[i] = "–"
-		if _, mark, some := n.number(r.Run); some {
-			cells[i] = mark + aligned[0]
-			aligned = aligned[1:]
+		if v, mark, some := n.number(r.Run); some {
+			cells[i] = mark + show(v)
 		}
 	}
 	return cells

@@ -442,7 +442,7 @@ func (b *runsPage) ratesOverTime(all []timed, each int) (charts []htmlChart, wit
 			short = append(short, strings.TrimSpace("run "+b.name(i)))
 		default:
 			rates[i] = all[i].rates
-			if len(all[i].rates) < len(all[i].cols) || endedWithin(r) {
+			if endedWithin(r) {
 				ended = append(ended, fmt.Sprintf("%s ended within second %s", strings.TrimSpace("run "+b.name(i)), count(r.Timeline[len(r.Timeline)-1].TS)))
 			}
 		}

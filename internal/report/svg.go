@@ -217,9 +217,5 @@ func tick(v float64) string {
 	if a := math.Abs(v); a > 0 && a < 0.001 {
 		places = min(int(math.Ceil(-math.Log10(a)-1e-9)), 9)
 	}
-	s := decimal(v, places)
-	if strings.Contains(s, ".") {
-		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
-	}
-	return s
+	return withoutZeros(decimal(v, places))
 }

@@ -555,7 +555,7 @@ func worstError(list []ErrorCount) string {
 	if len(list) == 0 {
 		return ""
 	}
-	worst := slices.MaxFunc(list, func(a, b ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+	worst := MostFrequent(list)
 	text := "; most often " + worst.Class
 	if worst.Example != "" && worst.Example != worst.Class {
 		text += ": " + worst.Example

@@ -7,6 +7,14 @@ import (
 	"strings"
 )
 
+// MostFrequent is the error with the largest count, of equals the first, and the zero value of none.
+func MostFrequent(list []ErrorCount) ErrorCount {
+	if len(list) == 0 {
+		return ErrorCount{}
+	}
+	return slices.MaxFunc(list, func(a, b ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+}
+
 const noSuccess = "no request succeeded"
 
 // NoSuccess says in one clause why nothing was measured, with the class of most errors and its count, or is empty for a run
@@ -17,8 +25,7 @@ func (r *Run) NoSuccess() string {
 	}
 	why := ""
 	if len(r.Errors) > 0 {
-		// The first of equals, and so the first by class.
-		top := slices.MaxFunc(r.Errors, func(a, b ErrorCount) int { return cmp.Compare(a.Count, b.Count) })
+		top := MostFrequent(r.Errors)
 		why = fmt.Sprintf(" (%s × %d)", top.Class, top.Count)
 		if n := r.Counts.Failed + r.Counts.TimedOut; n > top.Count {
 			why = fmt.Sprintf(" (most often %s, %d of %d)", top.Class, top.Count, n)
